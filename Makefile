@@ -1,0 +1,40 @@
+# Every target creates .venv when it is missing, so each works alone on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_WORKERS ?= 2
+
+.PHONY: demo test check bench format clean
+
+$(VENV)/.ready: pyproject.toml router/__init__.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"pointsman needs Python 3.11 or newer, found {v.major}.{v.minor}: run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[demo,test,lint]'
+	@touch $@
+
+demo: $(VENV)/.ready  ## train two digit classifiers, route real images to them for about 20 s, print a summary
+	$(BIN)/pointsman demo $(DEMO_ARGS)
+
+test: $(VENV)/.ready system-packages  ## every test, in parallel
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(TEST_ARGS)
+
+check: $(VENV)/.ready  ## types, lint, format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready  ## cost per request beside nginx, HAProxy, Envoy, Traefik and Caddy
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks compare $(BENCH_ARGS)
+
+.PHONY: system-packages
+system-packages:
+	@sh .ci/packages prometheus
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

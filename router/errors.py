@@ -1,0 +1,117 @@
+"""One tree of errors, and the one table of answers the router gives in its own name.
+
+An error says whose fault it is (`Source`); a `Refusal` says how a client is told. Refusals are
+values made once: the hot path refers to them by name and never formats one.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+PROBLEM_TYPE_PREFIX: Final = "urn:pointsman:problem:"
+
+
+class Source(StrEnum):
+    """Whose fault it is."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of our own (RFC 9457 problem details).
+
+    `reason` is stable: it ends the problem's `type` and labels `pointsman_refused_total`.
+    `close` says that the client connection cannot be used again (its framing is in doubt).
+    """
+
+    status: int
+    reason: str
+    title: str
+    source: Source
+    close: bool = False
+    retry_after_s: int | None = None
+
+
+MALFORMED: Final = Refusal(
+    400, "malformed-request", "The request is not well-formed HTTP/1.1", Source.DOWNSTREAM, close=True
+)
+METHOD_REFUSED: Final = Refusal(
+    405, "method-refused", "This method is not relayed", Source.DOWNSTREAM, close=True
+)
+NO_ROUTE: Final = Refusal(404, "no-route", "No route matches this request", Source.DOWNSTREAM)
+SLOW_CLIENT: Final = Refusal(
+    408, "slow-client", "The request did not arrive in time", Source.DOWNSTREAM, close=True
+)
+BODY_TOO_LARGE: Final = Refusal(
+    413, "body-too-large", "The request body is too large", Source.DOWNSTREAM, close=True
+)
+TARGET_TOO_LONG: Final = Refusal(
+    414, "target-too-long", "The request target is too long", Source.DOWNSTREAM, close=True
+)
+HEAD_TOO_LARGE: Final = Refusal(
+    431, "head-too-large", "The request head is too large", Source.DOWNSTREAM, close=True
+)
+INTERNAL: Final = Refusal(
+    500, "internal", "The router failed on this request", Source.INTERNAL, close=True
+)
+CODING_UNKNOWN: Final = Refusal(
+    501, "coding-unknown", "This transfer coding is not implemented", Source.DOWNSTREAM, close=True
+)
+UPSTREAM_CONNECT: Final = Refusal(
+    502, "upstream-connect", "No connection to the model server", Source.UPSTREAM
+)
+UPSTREAM_RESET: Final = Refusal(
+    502, "upstream-reset", "The model server closed the connection", Source.UPSTREAM
+)
+UPSTREAM_MALFORMED: Final = Refusal(
+    502, "upstream-malformed", "The model server's answer is not well-formed HTTP/1.1", Source.UPSTREAM
+)
+NO_ENDPOINT: Final = Refusal(
+    503, "no-healthy-endpoint", "No healthy endpoint", Source.UPSTREAM, retry_after_s=1
+)
+OVERLOADED: Final = Refusal(
+    503, "overloaded", "Too many requests are waiting for this model", Source.INTERNAL, retry_after_s=1
+)
+CONTROL_AWAY: Final = Refusal(
+    503, "control-away", "The control process is not reachable", Source.INTERNAL, retry_after_s=1
+)
+UPSTREAM_CONNECT_TIMEOUT: Final = Refusal(
+    504, "upstream-connect-timeout", "The model server did not accept a connection in time", Source.UPSTREAM
+)
+UPSTREAM_FIRST_BYTE_TIMEOUT: Final = Refusal(
+    504, "upstream-first-byte-timeout", "The model server did not answer in time", Source.UPSTREAM
+)
+UPSTREAM_IDLE_TIMEOUT: Final = Refusal(
+    504, "upstream-idle-timeout", "The model server stopped sending", Source.UPSTREAM
+)
+
+
+class PointsmanError(Exception):
+    """The root of everything this program raises on purpose."""
+
+
+class HeadError(PointsmanError):
+    """A request or response head that may not be relayed.
+
+    `refusal` is the answer; `detail` says what was found, in words safe to show.
+    """
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(f"{refusal.reason}: {detail}")
+        self.refusal = refusal
+        self.detail = detail
+
+
+class ChannelError(PointsmanError):
+    """A frame between two processes that cannot be read: a bug, never a user's mistake."""
+
+
+class StateError(PointsmanError):
+    """The state store cannot be opened, read or written."""
+
+
+class StartError(PointsmanError):
+    """The program cannot start; the message is for the operator, exit status 1."""

@@ -1,0 +1,268 @@
+"""The frozen vocabulary that crosses modules, and the messages that cross processes.
+
+Owns no behaviour. Messages are flat (numbers, text, lists and dicts of them), so that a frame is
+one `orjson` document and decoding is a constructor call (see `channel.py`).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+
+class VariantState(StrEnum):
+    """`active`; `drain` (sticky units honoured, no new ones); or `off`."""
+
+    ACTIVE = "active"
+    DRAIN = "drain"
+    OFF = "off"
+
+
+class Request(Protocol):
+    """What a match or a policy may ask of a request head. Names are lower-case bytes."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def host(self) -> bytes:
+        """Lower-case, without port."""
+        ...
+
+    @property
+    def path(self) -> bytes:
+        """The target's path, byte for byte, without the query."""
+        ...
+
+    @property
+    def client(self) -> str:
+        """The client's address (from a trusted proxy's header where there is one)."""
+        ...
+
+    def header(self, name: bytes) -> bytes | None:
+        """The field's value (several joined by `, `), or None."""
+        ...
+
+    def cookie(self, name: bytes) -> bytes | None:
+        """The first cookie of that name, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which variant answers, with which probability it was chosen, and why.
+
+    `reason` is one of `single override segment sticky no_unit random`.
+    `set_cookie` is a whole `set-cookie` value to add to the response, or None.
+    """
+
+    variant: str
+    propensity: float
+    reason: str
+    set_cookie: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the program can be reached, as `host:port`, after ports were chosen."""
+
+    listen: str
+    admin: str
+
+
+LATENCY_BOUNDS_S: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds of the latency histogram's buckets; one more bucket holds the rest."""
+
+
+# --- control -> worker ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Build this config as a trial. Answered by `Prepared`; nothing changes until `Commit`.
+
+    `document` is the YAML document after interpolation (it validates again to the same Config).
+    `weights`: route -> variant -> weight, for routes whose weights are not those of the YAML.
+    `down`: backend -> URLs of endpoints that failed their health checks.
+    `receipt_key`: hex, empty when no route gives receipts.
+    """
+
+    generation: int
+    document: dict[str, Any]
+    weights: dict[str, dict[str, float]]
+    down: dict[str, list[str]]
+    receipt_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Swap to the prepared generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Forget the prepared generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A controller moved a route's weights. `version` counts up per route."""
+
+    route: str
+    version: int
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """An endpoint passed or failed its health check."""
+
+    backend: str
+    url: str
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Fail readiness now, stop accepting after `pre_stop_s`, leave within `timeout_s` after that."""
+
+    pre_stop_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlushStats:
+    """Send `Stats` now, carrying `ticket`."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackAnswer:
+    """The answer to a `FeedbackRequest`: an HTTP status, a content type and a body."""
+
+    ticket: int
+    status: int
+    content_type: str
+    body: str
+
+
+# --- worker -> control ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The worker runs and waits for a config."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The trial was built, or `error` says why not."""
+
+    generation: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """New requests are routed by this generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounts:
+    """What happened since the last `Stats` to requests of one (route, variant, code class).
+
+    `buckets` has `len(LATENCY_BOUNDS_S) + 1` counts. `code` is `2xx`..`5xx`, or `abort` when the
+    client left before an answer.
+    """
+
+    route: str
+    variant: str
+    code: str
+    count: int
+    sum_s: float
+    buckets: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Increments since the last `Stats` of this worker, and gauges as they stand.
+
+    `requests`: rows of `RequestCounts` as lists. `counters`: rows `[metric, [label values], n]`
+    with the metrics of `COUNTERS`. `gauges`: metric of `GAUGES` -> value.
+    `ticket` is that of the `FlushStats` that asked, or 0.
+    """
+
+    worker: int
+    ticket: int
+    requests: list[list[Any]] = field(default_factory=list)
+    counters: list[list[Any]] = field(default_factory=list)
+    gauges: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRequest:
+    """A body posted to the listener's feedback path. Answered by `FeedbackAnswer`."""
+
+    ticket: int
+    content_type: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Nothing is in flight any more; the worker exits. `cut` exchanges were ended at the deadline."""
+
+    worker: int
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A counter or gauge that workers report: its help text and label names."""
+
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+COUNTERS: Final[dict[str, Metric]] = {
+    "pointsman_refused_total": Metric("Answers the router gave in its own name.", ("reason",)),
+    "pointsman_upstream_failures_total": Metric(
+        "Attempts on an endpoint that failed.", ("backend", "reason")
+    ),
+    "pointsman_upstream_connections_opened_total": Metric(
+        "Connections opened to endpoints.", ("backend",)
+    ),
+    "pointsman_retries_total": Metric("Attempts after the first.", ("backend", "reason")),
+    "pointsman_decisions_total": Metric(
+        "Why a variant was chosen.", ("route", "variant", "reason")
+    ),
+    "pointsman_client_aborts_total": Metric(
+        "Exchanges whose client left before the end.", ("route", "variant")
+    ),
+    "pointsman_truncated_total": Metric(
+        "Responses cut after their head had gone to the client.", ("route", "variant")
+    ),
+    "pointsman_shadow_requests_total": Metric(
+        "Mirrored requests by outcome.", ("route", "backend", "outcome")
+    ),
+    "pointsman_downstream_connections_accepted_total": Metric("Client connections accepted."),
+}
+"""Counters of the data plane (worker -> control)."""
+
+GAUGES: Final[dict[str, Metric]] = {
+    "pointsman_downstream_connections": Metric("Client connections open."),
+    "pointsman_requests_in_flight": Metric("Exchanges in progress."),
+    "pointsman_upstream_connections": Metric("Connections to endpoints open, idle or busy."),
+    "pointsman_shadow_in_flight": Metric("Mirrored requests in progress."),
+}
+"""Gauges of the data plane, summed over workers."""

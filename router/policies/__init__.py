@@ -1,0 +1,25 @@
+"""Policies: how a request picks a variant. Importing this package fills the table of kinds."""
+
+from router.policies import single
+from router.policies.base import (
+    POLICIES,
+    Assignment,
+    Learner,
+    Model,
+    Options,
+    Scope,
+    Variant,
+    register,
+)
+
+__all__ = [
+    "POLICIES",
+    "Assignment",
+    "Learner",
+    "Model",
+    "Options",
+    "Scope",
+    "Variant",
+    "register",
+    "single",
+]
