@@ -12,7 +12,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import orjson
 
@@ -46,23 +46,28 @@ _TYPES: Final[dict[str, Any]] = {
 class Message(Protocol):
     """Any frozen dataclass of `messages.py` that is listed in `_TYPES`."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def encode(message: Message) -> bytes:
     """The whole frame for `message`.
 
     Raises:
-        ChannelError: its type does not travel, or the frame would be larger than `FRAME_MAX_BYTES`.
+        ChannelError: its type does not travel, it holds what JSON cannot (text with lone
+            surrogates, say), or the frame would be larger than `FRAME_MAX_BYTES`.
     """
     name = type(message).__name__
     if name not in _TYPES:
         raise ChannelError(f"{name} is not a message between processes")
-    body = orjson.dumps(
-        [name, {item.name: getattr(message, item.name) for item in fields(cast(Any, message))}]
-    )
+    values = {item.name: getattr(message, item.name) for item in fields(message)}
+    try:
+        body = orjson.dumps([name, values])
+    except TypeError as error:
+        raise ChannelError(f"{name} cannot be sent: {error}") from error
     if len(body) > FRAME_MAX_BYTES:
-        raise ChannelError(f"{name} takes {len(body)} bytes, expected no more than {FRAME_MAX_BYTES}")
+        raise ChannelError(
+            f"{name} takes {len(body)} bytes, expected no more than {FRAME_MAX_BYTES}"
+        )
     return len(body).to_bytes(4, "big") + body
 
 
@@ -103,6 +108,11 @@ class Channel(asyncio.Protocol):
         _, channel = await loop.create_connection(lambda: cls(on_message, on_closed), sock=sock)
         return channel
 
+    @property
+    def is_closed(self) -> bool:
+        """True when nothing can be sent any more."""
+        return self._transport is None or self._transport.is_closing()
+
     def send(self, message: Message) -> None:
         """Queue `message`. After the channel closed this does nothing: `on_closed` has told."""
         transport = self._transport
@@ -128,7 +138,9 @@ class Channel(asyncio.Protocol):
         while len(self._received) - start >= 4:
             length = int.from_bytes(self._received[start : start + 4], "big")
             if length > FRAME_MAX_BYTES:
-                raise ChannelError(f"frame of {length} bytes, expected no more than {FRAME_MAX_BYTES}")
+                raise ChannelError(
+                    f"frame of {length} bytes, expected no more than {FRAME_MAX_BYTES}"
+                )
             end = start + 4 + length
             if len(self._received) < end:
                 break

@@ -36,7 +36,11 @@ class Refusal:
 
 
 MALFORMED: Final = Refusal(
-    400, "malformed-request", "The request is not well-formed HTTP/1.1", Source.DOWNSTREAM, close=True
+    400,
+    "malformed-request",
+    "The request is not well-formed HTTP/1.1",
+    Source.DOWNSTREAM,
+    close=True,
 )
 METHOD_REFUSED: Final = Refusal(
     405, "method-refused", "This method is not relayed", Source.DOWNSTREAM, close=True
@@ -60,6 +64,13 @@ INTERNAL: Final = Refusal(
 CODING_UNKNOWN: Final = Refusal(
     501, "coding-unknown", "This transfer coding is not implemented", Source.DOWNSTREAM, close=True
 )
+VERSION_UNSUPPORTED: Final = Refusal(
+    505,
+    "version-unsupported",
+    "Only HTTP/1.1 and HTTP/1.0 are spoken here",
+    Source.DOWNSTREAM,
+    close=True,
+)
 UPSTREAM_CONNECT: Final = Refusal(
     502, "upstream-connect", "No connection to the model server", Source.UPSTREAM
 )
@@ -67,19 +78,29 @@ UPSTREAM_RESET: Final = Refusal(
     502, "upstream-reset", "The model server closed the connection", Source.UPSTREAM
 )
 UPSTREAM_MALFORMED: Final = Refusal(
-    502, "upstream-malformed", "The model server's answer is not well-formed HTTP/1.1", Source.UPSTREAM
+    502,
+    "upstream-malformed",
+    "The model server's answer is not well-formed HTTP/1.1",
+    Source.UPSTREAM,
 )
 NO_ENDPOINT: Final = Refusal(
     503, "no-healthy-endpoint", "No healthy endpoint", Source.UPSTREAM, retry_after_s=1
 )
 OVERLOADED: Final = Refusal(
-    503, "overloaded", "Too many requests are waiting for this model", Source.INTERNAL, retry_after_s=1
+    503,
+    "overloaded",
+    "Too many requests are waiting for this model",
+    Source.INTERNAL,
+    retry_after_s=1,
 )
 CONTROL_AWAY: Final = Refusal(
     503, "control-away", "The control process is not reachable", Source.INTERNAL, retry_after_s=1
 )
 UPSTREAM_CONNECT_TIMEOUT: Final = Refusal(
-    504, "upstream-connect-timeout", "The model server did not accept a connection in time", Source.UPSTREAM
+    504,
+    "upstream-connect-timeout",
+    "The model server did not accept a connection in time",
+    Source.UPSTREAM,
 )
 UPSTREAM_FIRST_BYTE_TIMEOUT: Final = Refusal(
     504, "upstream-first-byte-timeout", "The model server did not answer in time", Source.UPSTREAM

@@ -128,7 +128,7 @@ class EndpointHealth:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Fail readiness now, stop accepting after `pre_stop_s`, leave within `timeout_s` after that."""
+    """Fail readiness now, stop accepting after `pre_stop_s`, leave `timeout_s` after that."""
 
     pre_stop_s: float
     timeout_s: float
@@ -220,7 +220,7 @@ class FeedbackRequest:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Nothing is in flight any more; the worker exits. `cut` exchanges were ended at the deadline."""
+    """The worker exits. `cut` exchanges were still in flight at the deadline."""
 
     worker: int
     cut: int

@@ -41,13 +41,15 @@ def issue(key: bytes, names: bytes, propensity: float, issued_s: int, nonce: byt
 
 
 def verify(key: bytes, token: str) -> Receipt | None:
-    """The exposure a token speaks of, or None when it was not issued under `key`."""
+    """The exposure a token speaks of, or None when not exactly this was issued under `key`."""
     if len(token) > _TOKEN_MAX_CHARS or not token.isascii():
         return None
     try:
         raw = base64.b64decode(token, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
+    if base64.urlsafe_b64encode(raw) != token.encode():
+        return None  # RFC 4648 section 3.5: other spellings of the same bytes
     payload, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
     if len(payload) <= _FIXED.size:
         return None

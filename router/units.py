@@ -47,7 +47,9 @@ def parse_duration(value: object) -> float:
         return 0.0
     match = re.fullmatch(_DURATION_PATTERN, value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is not a duration, write a number and us, ms, s, m, h or d, like 250ms or 10m")
+        raise ValueError(
+            f"{value!r} is not a duration, write a number and us, ms, s, m, h or d, like 250ms"
+        )
     seconds = float(Decimal(match[1]) * _DURATION_UNITS_S[match[2]])
     if seconds > _DURATION_MAX_S:
         raise ValueError(f"{value!r} is longer than a year")
@@ -64,7 +66,9 @@ def parse_size(value: object) -> int:
         return value
     match = re.fullmatch(_SIZE_PATTERN, value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is not a size, write a number and B, KB, KiB, MB, MiB, GB or GiB, like 64KiB")
+        raise ValueError(
+            f"{value!r} is not a size, write a number and B, KiB, MiB, GiB, KB, MB or GB, like 64KiB"
+        )
     size = Decimal(match[1]) * _SIZE_UNITS_BYTES[match[2]]
     if size != int(size):
         raise ValueError(f"{value!r} is not a whole number of bytes")
@@ -82,7 +86,9 @@ def parse_share(value: object) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         share = float(value)
     else:
-        raise ValueError(f"{value!r} is not a share, write a percentage like 10% or a number from 0 to 1")
+        raise ValueError(
+            f"{value!r} is not a share, write a percentage like 10% or a number from 0 to 1"
+        )
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{value!r} is not a share between 0% and 100%")
     return share

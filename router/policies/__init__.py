@@ -1,6 +1,6 @@
 """Policies: how a request picks a variant. Importing this package fills the table of kinds."""
 
-from router.policies import single
+from router.policies import ab, bandit, canary, single
 from router.policies.base import (
     POLICIES,
     Assignment,
@@ -20,6 +20,9 @@ __all__ = [
     "Options",
     "Scope",
     "Variant",
+    "ab",
+    "bandit",
+    "canary",
     "register",
     "single",
 ]

@@ -121,7 +121,8 @@ def register(options: _OptionsType) -> _OptionsType:
     Raises:
         ValueError: the kind is registered already.
     """
-    kind: str = options.model_fields["type"].default
+    declared: type[Options] = options
+    kind: str = declared.model_fields["type"].default
     if kind in POLICIES:
         raise ValueError(f"policy kind {kind!r} is registered twice")
     options.kind = kind

@@ -1,0 +1,1 @@
+"""Measurements of the router beside its peers: `python -m benchmarks --help`."""

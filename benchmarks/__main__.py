@@ -1,0 +1,87 @@
+"""The command line: `compare`, `startup`, `reload`."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks import compare, machine, peers, reload, report, startup, workload, wrk
+from benchmarks.errors import BenchmarkError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("compare", help="cost, throughput and latency beside other proxies")
+    one.add_argument("--workload", default="json_canary", help=", ".join(workload.names()))
+    all_peers = ",".join(peer.name for peer in peers.PEERS)
+    one.add_argument("--peers", default=all_peers, help=f"default: {all_peers}")
+    one.add_argument("--rounds", type=int, default=5)
+    one.add_argument("--seconds", type=int, default=5, help="of each loop in each round")
+    one.add_argument("--connections", type=int, default=32)
+    one.add_argument("--rate", type=int, default=2000, help="requests/s of the open loop")
+    one.add_argument("--quick", action="store_true", help="3 rounds of 2 s: a look, not a result")
+    two = commands.add_parser("startup", help="time from serve to ready, memory when idle")
+    two.add_argument("--rounds", type=int, default=10)
+    three = commands.add_parser("reload", help="latency under load while the config is rewritten")
+    three.add_argument("--routes", type=int, default=1000)
+    three.add_argument("--rounds", type=int, default=5)
+    three.add_argument("--seconds", type=int, default=10)
+    three.add_argument("--rate", type=int, default=2000)
+    for command in (one, two, three):
+        command.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    return parser
+
+
+def _compare(args: argparse.Namespace, cores: machine.Cores) -> int:
+    wanted = [peers.POINTSMAN, *peers.select(args.peers.split(","))]
+    present = tuple(peer for peer in wanted if peer.path())
+    for peer in wanted:
+        if peer not in present:
+            _say(f"MISSING {peer.name}, left out: {peer.install}")
+    plan = compare.Plan(
+        workload=workload.load(args.workload),
+        contenders=present,
+        rounds=3 if args.quick else args.rounds,
+        seconds=2 if args.quick else args.seconds,
+        connections=args.connections,
+        rate=args.rate,
+    )
+    versions = {peer.name: peer.version() for peer in present} | {"load": wrk.version()}
+    facts = machine.facts()
+    comparison = compare.run(plan, cores, _say)
+    print(report.text(plan, comparison, versions, facts))
+    if args.json:
+        report.write(args.json, report.document(plan, comparison, versions, facts))
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _require(*programs: str) -> None:
+    for program, package in zip(programs[::2], programs[1::2], strict=True):
+        if shutil.which(program) is None:
+            raise BenchmarkError(f"{program} is missing: apt install {package}")
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    try:
+        os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin"
+        _require("taskset", "util-linux", "nginx", "nginx-light", "wrk", "wrk")
+        if args.command == "startup":
+            return startup.main(args.rounds, args.json)
+        cores = machine.divide()
+        if args.command == "reload":
+            return reload.main(args, cores, _say)
+        return _compare(args, cores)
+    except BenchmarkError as error:
+        _say(f"benchmark stopped: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""`compare`: cost per request, throughput and latency of the router beside its peers.
+
+1. One origin for all, on the core of the load generators; proxies have the other core.
+2. Rounds are interleaved (A B C, A B C, …), and each round starts every proxy afresh, so that
+   what changes on the machine, or with a process's memory layout, is spread over all.
+3. In each round: ready, warm-up, a closed loop (CPU per request, requests/s), then an open loop
+   at a fixed rate (latency). The origin without a proxy is measured the same way: the floor.
+4. A failed request, a dead process or an open loop that misses its rate ends the run.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks import machine, openloop, probe, wrk
+from benchmarks.errors import BenchmarkError
+from benchmarks.peers import Peer
+from benchmarks.procs import Running, running
+from benchmarks.workload import Places, Workload, free_ports, write_requests
+
+ORIGIN: Final = "origin"
+_WARM_UP_S: Final = 1
+_RATE_MISSED: Final = 0.02
+"""An open loop that sent its last request later than this share of its duration missed its rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured. `seconds` each for the closed and the open loop of a round."""
+
+    workload: Workload
+    contenders: tuple[Peer, ...]
+    rounds: int
+    seconds: int
+    connections: int
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU time and memory of a proxy. The root process is nginx's master, our control.
+
+    CPU in microseconds per request; `core` is the share of its core that it used meanwhile.
+    """
+
+    cpu_us: float
+    cpu_descendants_us: float
+    core: float
+    rss_root_bytes: int
+    rss_descendants_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contender in one round. `cost` is None for the origin alone.
+
+    `load_core`: share of the load core that load generator and origin used in the closed loop.
+    `others`: CPU time of everything else on the machine meanwhile, in cores.
+    """
+
+    contender: str
+    round: int
+    closed: wrk.ClosedLoop
+    open: openloop.OpenLoop
+    cost: Cost | None
+    load_core: float
+    others: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every sample of a run, and what the split of each proxy was found to be."""
+
+    samples: tuple[Sample, ...]
+    splits: dict[str, probe.Split]
+
+
+class _Bench:
+    """One run: the origin that is up, the load that is ready, the cores."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cores: machine.Cores,
+        directory: Path,
+        origin: Running,
+        ports: tuple[int, int],
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._origin = origin
+        self._v1_port, self._v2_port = ports
+        self._cores = cores
+        self._requests = plan.workload.requests()
+        self._file = write_requests(self._requests, directory / "requests.bin")
+        self.splits: dict[str, probe.Split] = {}
+
+    def measure_origin(self, number: int) -> Sample:
+        return self._measure(ORIGIN, number, self._v1_port, None)
+
+    def measure(self, peer: Peer, number: int) -> Sample:
+        """Start `peer` afresh, measure it, stop it."""
+        directory = self._directory / f"{peer.name}-{number}"
+        directory.mkdir()
+        port, admin_port = free_ports(2)
+        places = Places(directory, port, admin_port, self._v1_port, self._v2_port)
+        self._plan.workload.render(places)
+        with running(
+            peer.name,
+            [places.fill(argument) for argument in peer.command()],
+            log=directory / "log",
+            core=self._cores.proxy,
+            environment={k: places.fill(v) for k, v in peer.environment.items()},
+        ) as process:
+            probe.wait_ready(port, self._requests[0], process)
+            if peer.name not in self.splits:
+                self.splits[peer.name] = probe.check_split(
+                    port, self._requests, is_sticky=peer.is_sticky
+                )
+            return self._measure(peer.name, number, port, process)
+
+    def _measure(self, name: str, number: int, port: int, process: Running | None) -> Sample:
+        self._closed(port, _WARM_UP_S)
+        started_s = time.perf_counter()
+        before = process.usage() if process else None
+        origin_ns = self._origin.usage().total_ns
+        load_ns, busy_ns = machine.children_ns(), machine.busy_ns()
+        closed = self._closed(port, self._plan.seconds)
+        elapsed_ns = (time.perf_counter() - started_s) * 1e9
+        load_ns = machine.children_ns() - load_ns
+        load_ns += self._origin.usage().total_ns - origin_ns
+        busy_ns = machine.busy_ns() - busy_ns
+        cost, spent_ns = None, 0
+        if process and before:
+            spent = process.usage().since(before)
+            spent_ns = spent.total_ns
+            root_bytes, descendants_bytes = process.rss_bytes()
+            cost = Cost(
+                cpu_us=spent_ns / closed.requests / 1000,
+                cpu_descendants_us=spent.descendants_ns / closed.requests / 1000,
+                core=spent_ns / elapsed_ns,
+                rss_root_bytes=root_bytes,
+                rss_descendants_bytes=descendants_bytes,
+            )
+        return Sample(
+            contender=name,
+            round=number,
+            closed=closed,
+            open=self._open(port),
+            cost=cost,
+            load_core=load_ns / elapsed_ns,
+            others=max(0.0, (busy_ns - load_ns - spent_ns) / elapsed_ns),
+        )
+
+    def _closed(self, port: int, seconds: int) -> wrk.ClosedLoop:
+        return wrk.run(
+            port,
+            self._file,
+            len(self._requests),
+            seconds=seconds,
+            connections=self._plan.connections,
+            core=self._cores.load,
+        )
+
+    def _open(self, port: int) -> openloop.OpenLoop:
+        result = openloop.run(
+            port,
+            self._file,
+            rate=self._plan.rate,
+            seconds=self._plan.seconds,
+            connections=self._plan.connections,
+            core=self._cores.load,
+        )
+        if result.failed:
+            raise BenchmarkError(f"open loop: {result.failed} failed: {result.failures}")
+        late_s = result.duration_s - self._plan.seconds
+        if late_s > _RATE_MISSED * self._plan.seconds + 0.1:
+            raise BenchmarkError(
+                f"open loop: {result.requests} requests took {result.duration_s:.2f} s, "
+                f"expected {self._plan.seconds} s: {self._plan.rate}/s is too much for this path"
+            )
+        return result
+
+
+def run(plan: Plan, cores: machine.Cores, say: Callable[[str], None]) -> Comparison:
+    """Measure everything in `plan`; `say` is told each step.
+
+    Raises:
+        BenchmarkError: a program or request failed, or the load did not reach its rate.
+    """
+    samples: list[Sample] = []
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        directory.chmod(0o755)  # nginx's worker may run as another user
+        v1_port, v2_port = free_ports(2)
+        origin = start_origin(stack, plan.workload, directory, (v1_port, v2_port), cores.load)
+        bench = _Bench(plan, cores, directory, origin, (v1_port, v2_port))
+        for number in range(plan.rounds):
+            samples.append(bench.measure_origin(number))
+            for peer in plan.contenders:
+                say(f"round {number + 1} of {plan.rounds}: {peer.name}")
+                try:
+                    samples.append(bench.measure(peer, number))
+                except BenchmarkError as error:
+                    raise BenchmarkError(f"{peer.name}, round {number + 1}: {error}") from error
+        splits = bench.splits
+    return Comparison(tuple(samples), splits)
+
+
+def start_origin(
+    stack: ExitStack, workload: Workload, directory: Path, ports: tuple[int, int], core: int
+) -> Running:
+    """Start the workload's origin on `ports` until `stack` closes, and wait until both answer."""
+    inner = directory / "origin"
+    inner.mkdir()
+    workload.render(Places(inner, 0, 0, *ports))
+    command = ["nginx", "-p", str(inner), "-c", str(inner / "origin.conf")]
+    origin = stack.enter_context(running("origin", command, log=inner / "log", core=core))
+    for port in ports:
+        probe.wait_ready(port, workload.requests()[0], origin)
+    return origin

@@ -1,0 +1,167 @@
+"""`/metrics`: the plane in Prometheus's text format, through a collector in a registry of its own.
+
+Nothing is kept here: each scrape reads the merged totals. `docs/metrics.md` lists every metric.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from router import __version__
+from router.control.plane import Plane
+from router.control.worker import WorkerState
+from router.messages import COUNTERS, GAUGES, LATENCY_BOUNDS_S
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_registry(plane: Plane) -> CollectorRegistry:
+    """A registry that exposes `plane` and this process."""
+    registry = CollectorRegistry()
+    registry.register(PlaneCollector(plane))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class PlaneCollector(Collector):
+    """Reads the plane at each scrape."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._data_plane()
+        yield from self._config()
+        yield from self._workers()
+        yield from self._health_and_learning()
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: series are known only at a scrape."""
+        return iter(())
+
+    def _requests(self) -> Iterator[Metric]:
+        labels = ("route", "variant", "code")
+        total = CounterMetricFamily(
+            "pointsman_requests_total",
+            "Requests answered, by route, variant and code class.",
+            labels=labels,
+        )
+        duration = HistogramMetricFamily(
+            "pointsman_request_duration_seconds",
+            "Time from the first byte of a request to the last byte of its response.",
+            labels=labels,
+        )
+        for key, series in self._plane.totals.requests.items():
+            total.add_metric(key, series.count)
+            running, buckets = 0, []
+            for bound, count in zip([*LATENCY_BOUNDS_S, "+Inf"], series.buckets, strict=True):
+                running += count
+                buckets.append((str(bound), running))
+            duration.add_metric(key, buckets, series.sum_s)
+        yield total
+        yield duration
+
+    def _data_plane(self) -> Iterator[Metric]:
+        totals = self._plane.totals
+        for name, metric in COUNTERS.items():
+            yield _counter(name, metric.help, metric.labels, totals.counters.get(name, {}))
+        for name, metric in GAUGES.items():
+            yield GaugeMetricFamily(name, metric.help, value=totals.gauge(name))
+
+    def _config(self) -> Iterator[Metric]:
+        plane = self._plane
+        record = plane.last_reload
+        yield GaugeMetricFamily(
+            "pointsman_config_last_reload_success",
+            "1 when the config on disk is in force, 0 when the last reload was refused.",
+            value=float(record is None or record.is_success),
+        )
+        yield GaugeMetricFamily(
+            "pointsman_config_last_reload_success_timestamp_seconds",
+            "When a config was last taken in, in seconds since 1970.",
+            value=plane.last_success_at_s,
+        )
+        yield GaugeMetricFamily(
+            "pointsman_config_generation",
+            "Number of the config in force, counted from the start of the program.",
+            value=plane.snapshot.generation,
+        )
+        info = GaugeMetricFamily(
+            "pointsman_config_info", "The config in force; always 1.", labels=("digest",)
+        )
+        info.add_metric((plane.snapshot.loaded.digest,), 1)
+        yield info
+        yield _counter(
+            "pointsman_reloads_total",
+            "Reloads by result.",
+            ("result",),
+            {(result,): n for result, n in plane.reloads.items()},
+        )
+        build = GaugeMetricFamily(
+            "pointsman_build_info", "The program; always 1.", labels=("version",)
+        )
+        build.add_metric((__version__,), 1)
+        yield build
+
+    def _workers(self) -> Iterator[Metric]:
+        supervisor = self._plane.supervisor
+        serving = sum(worker.state is WorkerState.SERVING for worker in supervisor.workers())
+        yield GaugeMetricFamily("pointsman_workers", "Workers that serve.", value=serving)
+        yield CounterMetricFamily(
+            "pointsman_worker_restarts_total",
+            "Workers started in place of a dead one.",
+            value=supervisor.restarts,
+        )
+
+    def _health_and_learning(self) -> Iterator[Metric]:
+        plane = self._plane
+        up = GaugeMetricFamily(
+            "pointsman_endpoint_up",
+            "1 when a checked endpoint is healthy, 0 when not.",
+            labels=("backend", "endpoint"),
+        )
+        for place, checked in plane.health.all():
+            up.add_metric(place, float(checked.is_up))
+        yield up
+        weight = GaugeMetricFamily(
+            "pointsman_variant_weight",
+            "A variant's share of its route's traffic, 0 to 1.",
+            labels=("route", "variant"),
+        )
+        moved = plane.learning.weights()
+        for route in plane.snapshot.loaded.config.routes:
+            weights = moved.get(route.name, {})
+            for variant in route.options.variants():
+                weight.add_metric(
+                    (route.name, variant.name), weights.get(variant.name, variant.weight)
+                )
+        yield weight
+        yield _counter(
+            "pointsman_feedback_total",
+            "Rewards posted, by route (empty when not known) and result.",
+            ("route", "result"),
+            plane.feedback,
+        )
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    series: Mapping[tuple[str, ...], float],
+) -> CounterMetricFamily:
+    if not labels:
+        return CounterMetricFamily(name, text, value=series.get((), 0.0))
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, n in series.items():
+        family.add_metric(values, n)
+    return family

@@ -1,0 +1,37 @@
+"""`application/problem+json` (RFC 9457) for the answers of control."""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from router.errors import PROBLEM_TYPE_PREFIX
+
+PROBLEM_JSON: Final = "application/problem+json"
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer before it is anybody's response object."""
+
+    status: int
+    content_type: str
+    body: str
+
+
+def problem(status: int, reason: str, detail: str, **members: Any) -> Answer:
+    """A problem whose `type` ends in `reason`; `members` are added to the document."""
+    document = {
+        "type": PROBLEM_TYPE_PREFIX + reason,
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return Answer(status, PROBLEM_JSON, json.dumps(document))
+
+
+def success(document: Any) -> Answer:
+    """200 with `document`."""
+    return Answer(200, JSON, json.dumps(document))

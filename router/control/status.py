@@ -1,0 +1,129 @@
+"""`/status` and `/routes`: the plane as a JSON document for people and for the command line."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from router import __version__
+from router.config.model import Backend, Route
+from router.control.plane import Plane
+
+
+def status(plane: Plane) -> dict[str, Any]:
+    """The whole document."""
+    snapshot = plane.snapshot
+    return {
+        "version": __version__,
+        "phase": plane.phase,
+        "started_at": _time(plane.started_at_s),
+        "listen": plane.listening.listen,
+        "admin": plane.listening.admin,
+        "generation": snapshot.generation,
+        "config": {
+            "source": snapshot.loaded.source,
+            "digest": snapshot.loaded.digest,
+            "loaded_at": _time(snapshot.loaded_at_s),
+            "warnings": [str(warning) for warning in snapshot.loaded.warnings],
+        },
+        "last_reload": _last_reload(plane),
+        "workers": _workers(plane),
+        "worker_restarts": plane.supervisor.restarts,
+        "routes": routes(plane),
+        "backends": {
+            name: {"endpoints": _endpoints(plane, name, backend)}
+            for name, backend in snapshot.loaded.config.backends.items()
+        },
+    }
+
+
+def routes(plane: Plane) -> list[dict[str, Any]]:
+    """Every route, in the order of the file."""
+    return [_route(plane, item) for item in plane.snapshot.loaded.config.routes]
+
+
+def route(plane: Plane, name: str) -> dict[str, Any] | None:
+    """One route, None when there is no such."""
+    for item in plane.snapshot.loaded.config.routes:
+        if item.name == name:
+            return _route(plane, item)
+    return None
+
+
+def _route(plane: Plane, item: Route) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "policy": item.options.kind,
+        "match": item.match.model_dump(mode="json", exclude_none=True),
+        "variants": _variants(plane, item),
+        "shadows": [
+            {"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow
+        ],
+        "learned": plane.learning.summary(item.name),
+    }
+
+
+def _variants(plane: Plane, item: Route) -> list[dict[str, Any]]:
+    moved = plane.learning.weights().get(item.name, {})
+    rows: list[dict[str, Any]] = []
+    for variant in item.options.variants():
+        latencies, codes = plane.totals.of_variant(item.name, variant.name)
+        rows.append(
+            {
+                "name": variant.name,
+                "state": variant.state,
+                "weight": moved.get(variant.name, variant.weight),
+                "requests": latencies.count,
+                "codes": codes,
+                "p50_s": latencies.quantile(0.5),
+                "p99_s": latencies.quantile(0.99),
+            }
+        )
+    total = sum(row["requests"] for row in rows)
+    for row in rows:
+        row["share"] = row["requests"] / total if total else None
+    return rows
+
+
+def _endpoints(plane: Plane, name: str, backend: Backend) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for endpoint in backend.endpoints:
+        row: dict[str, Any] = {"url": endpoint.url, "weight": endpoint.weight, "checked": False}
+        checked = plane.health.state_of(name, endpoint.url)
+        if checked is not None:
+            row |= {
+                "checked": True,
+                "up": checked.is_up,
+                "since": _time(checked.since_s),
+                "reason": checked.reason,
+            }
+        rows.append(row)
+    return rows
+
+
+def _workers(plane: Plane) -> list[dict[str, Any]]:
+    return [
+        {
+            "worker": worker.slot,
+            "pid": worker.pid,
+            "state": worker.state,
+            "since": _time(worker.since_s),
+            "generation": worker.generation,
+        }
+        for worker in plane.supervisor.workers()
+    ]
+
+
+def _last_reload(plane: Plane) -> dict[str, Any] | None:
+    record = plane.last_reload
+    if record is None:
+        return None
+    return {
+        "success": record.is_success,
+        "result": record.result,
+        "at": _time(record.at_s),
+        "trigger": record.trigger,
+        "errors": list(record.errors),
+    }
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,229 @@
+"""One data process as control sees it: its process, its channel, the answers it owes.
+
+Owns the process from spawn to exit; must not decide when one is started, replaced or reloaded
+(see `supervisor.py`).
+
+1. A question is a message whose answer is a message of a known type with a known number
+   (`_number`); `ask` waits for it.
+2. Death ends every wait: the exit of the process, not the end of its channel, is what counts; a
+   process whose channel ended is killed, for it cannot be told anything any more.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar, cast
+
+from router.channel import Channel, Message
+from router.errors import PointsmanError
+from router.messages import Committed, Drained, FeedbackRequest, Hello, Prepared, Stats
+
+_EXIT_GRACE_S: Final = 1.0
+_LAST_WORDS_S: Final = 0.5
+
+
+class WorkerState(StrEnum):
+    """`starting` until its first commit, `serving`, `draining`, `gone`."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class WorkerGone(PointsmanError):
+    """The worker exited before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How workers are started: the command, to which slot, file descriptors and log settings are
+    appended as `--worker N --channel FD --listener FD --log-format F --log-level L`."""
+
+    command: Sequence[str]
+    log_format: str
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvents:
+    """Whom a worker's unasked messages go to."""
+
+    on_stats: Callable[["Worker", Stats], None]
+    on_feedback: Callable[["Worker", FeedbackRequest], None]
+
+
+_Answer = TypeVar("_Answer", Hello, Prepared, Committed, Stats, Drained)
+
+
+def _number(message: Message) -> int:
+    """Which question a message answers: a generation, a ticket, or 0 where there can be one only."""
+    if isinstance(message, Prepared | Committed):
+        return message.generation
+    return message.ticket if isinstance(message, Stats) else 0
+
+
+class Worker:
+    """A running data process. Create with `spawn`."""
+
+    def __init__(self, slot: int, process: asyncio.subprocess.Process, events: WorkerEvents) -> None:
+        self.slot = slot
+        self.pid = process.pid
+        self.state = WorkerState.STARTING
+        self.since_s = time.time()
+        self.generation = 0
+        """The generation it serves; 0 before its first commit."""
+        self.prepared = 0
+        """The generation it holds as a trial; 0 when none."""
+        self._born_s = time.monotonic()
+        self._process = process
+        self._events = events
+        self._channel: Channel | None = None
+        self._channel_ended = asyncio.Event()
+        self._waiting: dict[tuple[type[Any], int], asyncio.Future[Message]] = {}
+        self._repeat: list[Message] | None = None
+
+    @classmethod
+    async def spawn(
+        cls, slot: int, launch: Launch, listener: socket.socket, events: WorkerEvents
+    ) -> "Worker":
+        """Start the process of `slot` on `listener`.
+
+        It leads a session of its own, so that a terminal's Ctrl-C reaches control alone.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *launch.command,
+                *("--worker", str(slot)),
+                *("--channel", str(theirs.fileno())),
+                *("--listener", str(listener.fileno())),
+                *("--log-format", launch.log_format),
+                *("--log-level", launch.log_level),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr,
+                pass_fds=(theirs.fileno(), listener.fileno()),
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        worker = cls(slot, process, events)
+        hello = worker._expect(Hello, 0)
+        worker._channel = await Channel.open(ours, worker._received, worker._channel_closed)
+        hello.add_done_callback(lambda future: future.cancelled() or future.exception())
+        return worker
+
+    # asking and telling
+
+    def send(self, message: Message) -> None:
+        """Tell without waiting; nothing happens when the worker is gone."""
+        if self._channel is not None:
+            self._channel.send(message)
+
+    async def ask(
+        self, question: Message | None, kind: type[_Answer], number: int, timeout_s: float
+    ) -> _Answer:
+        """Send `question` (None: it was asked by starting the process) and wait for the answer.
+
+        Raises:
+            WorkerGone: it exited first.
+            TimeoutError: no answer within `timeout_s`.
+        """
+        future = self._waiting.get((kind, number)) or self._expect(kind, number)
+        if question is not None:
+            self.send(question)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return cast(_Answer, await future)
+        finally:
+            self._waiting.pop((kind, number), None)
+
+    def push(self, message: Message) -> None:
+        """Tell of a change that a prepared trial does not know: repeated when that is committed."""
+        self.send(message)
+        if self._repeat is not None:
+            self._repeat.append(message)
+
+    def begin_trial(self, generation: int) -> None:
+        """From now on pushes are remembered until `end_trial`."""
+        self.prepared = generation
+        self._repeat = []
+
+    def end_trial(self) -> None:
+        """The trial was committed or discarded (and the worker told): repeat what it missed."""
+        missed, self._repeat = self._repeat or [], None
+        self.prepared = 0
+        for message in missed:
+            self.send(message)
+
+    # life and death
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._born_s
+
+    def enter(self, state: WorkerState) -> None:
+        """Change the state shown to operators."""
+        self.state = state
+        self.since_s = time.time()
+
+    def kill(self) -> None:
+        """SIGKILL, unless it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def exited(self) -> int:
+        """Wait for the end: the exit status, negative for a signal."""
+        status = await self._process.wait()
+        with contextlib.suppress(TimeoutError):  # its last words may still lie in the channel
+            await asyncio.wait_for(self._channel_ended.wait(), _LAST_WORDS_S)
+        if self.state is not WorkerState.GONE:
+            self.enter(WorkerState.GONE)
+            self._fail_waiting()
+            if self._channel is not None:
+                self._channel.close()
+        return status
+
+    # what arrives
+
+    def _expect(self, kind: type[Any], number: int) -> asyncio.Future[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self.state is WorkerState.GONE:
+            future.set_exception(self._gone())
+        self._waiting[(kind, number)] = future
+        return future
+
+    def _received(self, message: Message) -> None:
+        if isinstance(message, Stats):
+            self._events.on_stats(self, message)
+        elif isinstance(message, FeedbackRequest):
+            self._events.on_feedback(self, message)
+            return
+        future = self._waiting.get((type(message), _number(message)))
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _channel_closed(self) -> None:
+        self._channel_ended.set()
+        if self.state is not WorkerState.GONE:
+            asyncio.get_running_loop().call_later(_EXIT_GRACE_S, self.kill)
+
+    def _fail_waiting(self) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(self._gone())
+
+    def _gone(self) -> WorkerGone:
+        return WorkerGone(f"worker {self.slot} (pid {self.pid}) exited")

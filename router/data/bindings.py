@@ -1,0 +1,137 @@
+"""A route table bound to one worker: routes joined to pools, tallies and mirrors.
+
+Built whole as a trial, put in force by one assignment (`Worker.snapshot`), never edited but for two
+references: a route's `assign` when a controller moves its weights, and nothing else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from router.config.model import Shadow
+from router.data.mirror import Mirror
+from router.data.pool import BackendPool
+from router.data.stats import Tally, WorkerStats
+from router.http1.forwarded import VIA
+from router.messages import Decision, Request
+from router.receipts import names_of
+from router.table import Route, Table
+
+
+@dataclass(slots=True)
+class VariantBinding:
+    """What the hot path needs once a variant is chosen. `own_lines` go to the client."""
+
+    name: str
+    pool: BackendPool
+    tally: Tally
+    own_lines: bytes
+    receipt_names: bytes
+
+
+@dataclass(slots=True)
+class RouteBinding:
+    """A route in one worker. `assign` is the bound method of the present assignment."""
+
+    route: Route
+    assign: Callable[[Request, float], Decision]
+    variants: dict[str, VariantBinding]
+    unanswered: Tally
+    """Counts requests that no variant answered."""
+    mirrors: tuple[Mirror, ...]
+    receipt_key: bytes
+    """Empty when the route gives no receipts."""
+    weights_version: int = 0
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """One config in force in one worker."""
+
+    generation: int
+    table: Table
+    bindings: list[RouteBinding]
+    """By `Route.index`."""
+    pools: dict[str, BackendPool]
+    shadow_pools: dict[str, BackendPool] = field(default_factory=dict)
+
+    def binding(self, route: str) -> RouteBinding | None:
+        """The binding of a route by name. Cost: linear, for control messages only."""
+        return next((item for item in self.bindings if item.route.name == route), None)
+
+    def all_pools(self) -> list[BackendPool]:
+        """Every pool, those of shadows included."""
+        return [*self.pools.values(), *self.shadow_pools.values()]
+
+    def pools_of(self, backend: str) -> list[BackendPool]:
+        """The pools of one backend: for answers, for shadows, both or none."""
+        return [known[backend] for known in (self.pools, self.shadow_pools) if backend in known]
+
+
+def bind(
+    table: Table,
+    earlier: Snapshot | None,
+    *,
+    stats: WorkerStats,
+    weights: Mapping[str, Mapping[str, float]],
+    receipt_key: bytes,
+    mint: Callable[[], str],
+    random: Callable[[], float],
+    open_pool: Callable[[str], BackendPool],
+) -> Snapshot:
+    """Bind `table`. Pools of backends that did not change are those of `earlier`.
+
+    `weights`: route -> variant -> weight, where they are not those of the YAML. `open_pool` makes
+    the pool of a backend of `table.config` by name.
+    """
+    backends = table.config.backends
+
+    def pool_of(name: str, known: Mapping[str, BackendPool]) -> BackendPool:
+        pool = known.get(name)
+        return pool if pool is not None and pool.config == backends[name] else open_pool(name)
+
+    old_pools = earlier.pools if earlier else {}
+    old_shadow_pools = earlier.shadow_pools if earlier else {}
+    pools = {name: pool_of(name, old_pools) for name in backends}
+    shadowed = {shadow.backend for route in table.config.routes for shadow in route.shadow}
+    shadow_pools = {name: pool_of(name, old_shadow_pools) for name in shadowed}
+    snapshot = Snapshot(table.generation, table, [], pools, shadow_pools)
+    for route in table.routes:
+        assignment = route.build_assignment(mint, weights.get(route.name))
+        learns = route.options.learner() is not None
+        snapshot.bindings.append(
+            RouteBinding(
+                route=route,
+                assign=assignment.assign,
+                variants={
+                    item.name: _bind_variant(route, item.name, pools[item.name], stats)
+                    for item in route.options.variants()
+                },
+                unanswered=stats.tally(route.name, ""),
+                mirrors=tuple(
+                    _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
+                    for shadow in route.config.shadow
+                ),
+                receipt_key=receipt_key if learns else b"",
+            )
+        )
+    return snapshot
+
+
+def _bind_variant(route: Route, name: str, pool: BackendPool, stats: WorkerStats) -> VariantBinding:
+    own_lines = b"via: %b\r\n" % VIA
+    if route.config.headers.variant:
+        own_lines += b"x-router-variant: %b\r\n" % name.encode()
+    if route.config.headers.route:
+        own_lines += b"x-router-route: %b\r\n" % route.name.encode()
+    tally = stats.tally(route.name, name)
+    return VariantBinding(name, pool, tally, own_lines, names_of(route.name, name))
+
+
+def _bind_mirror(
+    route: str,
+    shadow: Shadow,
+    pool: BackendPool,
+    stats: WorkerStats,
+    random: Callable[[], float],
+) -> Mirror:
+    return Mirror(route, shadow, pool, stats, random)

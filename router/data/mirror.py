@@ -1,0 +1,142 @@
+"""Mirroring: a copy of a request to a backend whose answer nobody gets.
+
+The copy leaves when the client's exchange is over, over connections of its own, within bounds of
+number, bytes and time. What cannot be sent is dropped and counted by reason. Nothing here can reach
+back to the exchange it came from.
+
+Outcomes counted: `answered`, `failed`, `timeout`, and without having been sent:
+`dropped_in_flight`, `dropped_bytes`, `skipped_size` (body above `max_body`), `skipped_incomplete`
+(the client left).
+"""
+
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Final
+
+from router.config.model import Shadow
+from router.data.pool import BackendPool, EndpointPool
+from router.data.stats import WorkerStats
+from router.data.upstream import Upstream
+from router.errors import Refusal
+from router.http1.request import RequestHead, write_request_head
+from router.http1.response import ResponseHead
+
+_MARK: Final = b"x-router-shadow: true\r\n"
+
+
+class Mirror:
+    """One `shadow:` entry of one route, in one worker."""
+
+    def __init__(
+        self,
+        route: str,
+        shadow: Shadow,
+        pool: BackendPool,
+        stats: WorkerStats,
+        random: Callable[[], float],
+    ) -> None:
+        self.route = route
+        self.shadow = shadow
+        self.pool = pool
+        self.in_flight = 0
+        self.in_flight_bytes = 0
+        self._stats = stats
+        self._random = random
+
+    def __repr__(self) -> str:
+        return f"<Mirror {self.route} -> {self.shadow.backend} [{self.in_flight} in flight]>"
+
+    def is_sampled(self) -> bool:
+        """Draw whether this request is copied."""
+        return self.shadow.sample >= 1.0 or self._random() < self.shadow.sample
+
+    def count(self, outcome: str) -> None:
+        """Count one copy, once, by what became of it."""
+        key = ("pointsman_shadow_requests_total", self.route, self.shadow.backend, outcome)
+        self._stats.counters[key] += 1
+
+    def send(self, head: RequestHead, request_id: bytes, body: bytes) -> None:
+        """Send a copy, or count why not. Returns at once."""
+        if self.in_flight >= self.shadow.in_flight:
+            self.count("dropped_in_flight")
+        elif self.in_flight_bytes + len(body) > self.shadow.in_flight_bytes:
+            self.count("dropped_bytes")
+        else:
+            Copy(self, head, request_id, body).start()
+
+
+class Copy:
+    """One mirrored request. A `Call` that throws its response away."""
+
+    __slots__ = (
+        "_bytes", "_mirror", "_request", "_upstream", "deadline", "is_finished", "is_head",
+        "is_request_complete", "slot_s",
+    )  # fmt: skip
+
+    def __init__(self, mirror: Mirror, head: RequestHead, request_id: bytes, body: bytes) -> None:
+        self.is_head = head.method == b"HEAD"
+        self.is_finished = False
+        self.is_request_complete = False
+        self.deadline = inf
+        self.slot_s = inf
+        self._mirror = mirror
+        self._bytes = len(body)
+        head.fields.pop(b"expect", None)
+        self._request = write_request_head(head, len(body), request_id, _MARK) + body
+        self._upstream: Upstream | None = None
+
+    def start(self) -> None:
+        mirror = self._mirror
+        mirror.in_flight += 1
+        mirror.in_flight_bytes += self._bytes
+        mirror.pool.wheel.arm(self, monotonic() + mirror.shadow.timeout)
+        mirror.pool.submit(self)
+
+    def on_connected(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.is_request_complete = True
+        upstream.transport.write(self._request)
+        self._request = b""
+        upstream.expect_response()
+
+    def on_refused(self, refusal: Refusal, detail: str, failed: EndpointPool | None) -> None:
+        self._finish("failed")
+
+    def on_interim(self, head: ResponseHead) -> None:
+        pass
+
+    def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
+        if complete:
+            self._finish("answered")
+
+    def on_body(self, payload: bytes, complete: bool) -> None:
+        if complete:
+            self._finish("answered")
+
+    def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
+        self._finish("timeout" if refusal.status == 504 else "failed")
+
+    def on_upstream_paused(self) -> None:
+        pass
+
+    def on_upstream_resumed(self) -> None:
+        pass
+
+    def on_deadline(self) -> None:
+        upstream = self._upstream
+        self._finish("timeout")
+        if upstream is not None:
+            upstream.abort()
+
+    def _finish(self, outcome: str) -> None:
+        if self.is_finished:
+            return
+        self.is_finished = True
+        self._upstream = None
+        self._request = b""
+        mirror = self._mirror
+        mirror.in_flight -= 1
+        mirror.in_flight_bytes -= self._bytes
+        mirror.pool.wheel.drop(self)
+        mirror.count(outcome)

@@ -1,0 +1,341 @@
+"""One connection to an endpoint: sends a request, reads one response, returns to its pool.
+
+Owns the reading side's framing and every suspicion of an endpoint: bytes that nobody asked for,
+bytes after a response, a head that does not end, a body cut short. What it learns it tells its
+`Call` (an exchange or a shadow copy), which never sees a raw byte.
+"""
+
+import asyncio
+import select
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from router.errors import (
+    UPSTREAM_FIRST_BYTE_TIMEOUT,
+    UPSTREAM_IDLE_TIMEOUT,
+    UPSTREAM_MALFORMED,
+    UPSTREAM_RESET,
+    HeadError,
+    Refusal,
+)
+from router.http1.body import ChunkedDecoder
+from router.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead
+
+if TYPE_CHECKING:
+    from router.data.pool import EndpointPool
+
+HEAD_MAX_BYTES: Final = 64 * 1024
+INTERIM_MAX: Final = 16
+"""Interim (1xx) responses before a final one; real servers send one or two."""
+BUFFER_HIGH_BYTES: Final = 64 * 1024
+"""Bytes queued towards an endpoint past which the client's sending is paused."""
+_PROBE_AFTER_S: Final = 0.05
+"""A connection idle for longer is probed for a close that the loop has not seen yet."""
+
+
+class Call(Protocol):
+    """Whom a connection works for: one request and what becomes of its response."""
+
+    is_head: bool
+    is_request_complete: bool
+    is_finished: bool
+
+    def on_connected(self, upstream: "Upstream") -> None:
+        """Send the request on `upstream`."""
+
+    def on_refused(self, refusal: Refusal, detail: str, failed: "EndpointPool | None") -> None:
+        """There will be no connection. `failed` is the endpoint that could not be reached."""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx other than 101."""
+
+    def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
+        """The final head, with the payload bytes that came along."""
+
+    def on_body(self, payload: bytes, complete: bool) -> None:
+        """More payload; it may be empty when `complete`."""
+
+    def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
+        """The response will not be completed; the connection is gone."""
+
+    def on_upstream_paused(self) -> None:
+        """The endpoint takes no more bytes for now."""
+
+    def on_upstream_resumed(self) -> None:
+        """The endpoint takes bytes again."""
+
+
+class _Reading:
+    """What a connection expects next; plain ints, compared by identity on the hot path."""
+
+    HEAD = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; belongs to an `EndpointPool`."""
+
+    __slots__ = (
+        "_buffer", "_decoder", "_eof", "_interims", "_keep_alive", "_keep_alive_s", "_paused",
+        "_reading", "_remaining", "call", "deadline", "idle_since_s", "is_reused", "pool",
+        "slot_s", "transport",
+    )  # fmt: skip
+
+    def __init__(self, pool: "EndpointPool") -> None:
+        # per connection
+        self.pool = pool
+        self.transport = cast(asyncio.Transport, None)
+        self.deadline = inf
+        self.slot_s = inf
+        self.idle_since_s = 0.0
+        self.is_reused = False
+        self._keep_alive_s = pool.keep_alive_s
+        self._eof = False
+        # per request
+        self.call: Call | None = None
+        self._reading = _Reading.HEAD
+        self._buffer = b""
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._interims = 0
+        self._keep_alive = True
+        self._paused = False
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.pool.url} [{'idle' if self.call is None else 'busy'}]>"
+
+    # sending
+
+    def begin(self, call: Call) -> None:
+        """Work for `call` until its response is complete or the connection is lost."""
+        self.call = call
+        self._reading = _Reading.HEAD
+        self._interims = 0
+
+    def expect_response(self) -> None:
+        """The request's last byte was written: from now on the first-byte timeout counts."""
+        deadline = monotonic() + self.pool.timeout.first_byte
+        self.deadline = deadline
+        if deadline < self.slot_s:
+            self.pool.wheel.arm(self, deadline)
+
+    def expect_progress(self) -> None:
+        """Bytes moved: the idle timeout counts from now."""
+        deadline = monotonic() + self.pool.timeout.idle
+        self.deadline = deadline
+        if deadline < self.slot_s:
+            self.pool.wheel.arm(self, deadline)
+
+    def is_usable(self, now_s: float) -> bool:
+        """False when the endpoint closed this idle connection and the loop has not noticed yet."""
+        if now_s - self.idle_since_s < _PROBE_AFTER_S:
+            return True
+        probe = select.poll()
+        probe.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not probe.poll(0)
+
+    def pause_reading(self) -> None:
+        """The client takes no more: stop reading, and stop the clock on the endpoint."""
+        if not self._paused:
+            self._paused = True
+            self.deadline = inf
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The client takes bytes again."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+            self.expect_progress()
+
+    def abort(self) -> None:
+        """Give up on the request: the endpoint sees the connection close at once."""
+        if self.call is not None:
+            self.call = None
+            self.pool.on_idle(self, reusable=False)
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        call = self.call
+        if call is None:
+            self.pool.count_failure("unsolicited")
+            self.transport.abort()
+        elif self._reading == _Reading.HEAD:
+            try:
+                self._read_head(data, call)
+            except HeadError as error:
+                self._fail(error.refusal, error.detail)
+        elif self._reading == _Reading.LENGTH:
+            self._read_length(data, call)
+        elif self._reading == _Reading.CHUNKED:
+            self._read_chunked(data, call)
+        else:
+            self.expect_progress()
+            call.on_body(data, False)
+
+    def eof_received(self) -> None:
+        self._eof = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.wheel.drop(self)
+        call = self.call
+        self.call = None
+        self.pool.on_closed(self, was_busy=call is not None)
+        if call is None:
+            return
+        if self._reading == _Reading.CLOSE and self._eof and exc is None:
+            call.on_body(b"", True)
+        else:
+            call.on_upstream_lost(UPSTREAM_RESET, "the connection closed before the answer ended")
+
+    def pause_writing(self) -> None:
+        if self.call is not None:
+            self.call.on_upstream_paused()
+
+    def resume_writing(self) -> None:
+        if self.call is not None:
+            self.call.on_upstream_resumed()
+
+    # Timed
+
+    def on_deadline(self) -> None:
+        if self.call is None:
+            self.transport.close()
+        elif self._reading == _Reading.HEAD and self.call.is_request_complete:
+            self._fail(
+                UPSTREAM_FIRST_BYTE_TIMEOUT,
+                f"no answer within {self.pool.timeout.first_byte:g} s",
+            )
+        else:
+            self._fail(UPSTREAM_IDLE_TIMEOUT, f"nothing moved for {self.pool.timeout.idle:g} s")
+
+    # reading
+
+    def _read_head(self, data: bytes, call: Call) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > HEAD_MAX_BYTES:
+                if len(data) > HEAD_MAX_BYTES:
+                    raise HeadError(
+                        UPSTREAM_MALFORMED, f"a head longer than {HEAD_MAX_BYTES} bytes"
+                    )
+                self._buffer = data
+                return
+            head = self.pool.parser.parse(data[:end], call.is_head)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            self._interims += 1
+            if head.status == 101 or self._interims > INTERIM_MAX:
+                raise HeadError(
+                    UPSTREAM_MALFORMED, f"{self._interims} interim answers, status {head.status}"
+                )
+            call.on_interim(head)
+            if not data or self.call is not call:
+                return
+        self._keep_alive = head.keep_alive
+        if head.keep_alive_s is not None:
+            self._keep_alive_s = min(self.pool.keep_alive_s, max(0.0, head.keep_alive_s - 1.0))
+        body_bytes = head.body_bytes
+        if body_bytes >= 0:
+            if len(data) >= body_bytes:
+                self._complete(has_more=len(data) > body_bytes)
+                call.on_response(head, data[:body_bytes], True)
+                return
+            self._reading = _Reading.LENGTH
+            self._remaining = body_bytes - len(data)
+        elif body_bytes == CHUNKED:
+            self._reading = _Reading.CHUNKED
+            self._decoder = decoder = ChunkedDecoder(UPSTREAM_MALFORMED)
+            data = decoder.feed(data)
+            if decoder.done:
+                self._complete(has_more=bool(decoder.rest))
+                call.on_response(head, data, True)
+                return
+        else:
+            assert body_bytes == UNTIL_CLOSE  # noqa: S101 - the three values of body_bytes below 0
+            self._reading = _Reading.CLOSE
+            self._keep_alive = False
+        self.expect_progress()
+        call.on_response(head, data, False)
+
+    def _read_length(self, data: bytes, call: Call) -> None:
+        remaining = self._remaining
+        if len(data) < remaining:
+            self._remaining = remaining - len(data)
+            self.expect_progress()
+            call.on_body(data, False)
+            return
+        self._complete(has_more=len(data) > remaining)
+        call.on_body(data[:remaining], True)
+
+    def _read_chunked(self, data: bytes, call: Call) -> None:
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101 - set together with _Reading.CHUNKED
+        try:
+            payload = decoder.feed(data)
+        except HeadError as error:
+            self._fail(error.refusal, error.detail)
+            return
+        if decoder.done:
+            self._decoder = None
+            self._complete(has_more=bool(decoder.rest))
+            call.on_body(payload, True)
+        else:
+            self.expect_progress()
+            if payload:
+                call.on_body(payload, False)
+
+    def _complete(self, has_more: bool) -> None:
+        """The response is whole: back to the pool, unless anything makes the next one doubtful.
+
+        A connection whose request was not fully sent, or that holds bytes after the response, would
+        answer the next client with somebody else's bytes; it is never reused.
+        """
+        call = self.call
+        self.call = None
+        if has_more:
+            self.pool.count_failure("extra-bytes")
+        if (
+            has_more
+            or not self._keep_alive
+            or self._paused
+            or call is None
+            or not call.is_request_complete
+            or self.transport.is_closing()
+        ):
+            self.pool.on_idle(self, reusable=False)
+            self.transport.abort()
+            return
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Return to the pool, fit for another call."""
+        now = monotonic()
+        self.idle_since_s = now
+        self.is_reused = True
+        deadline = now + self._keep_alive_s
+        self.deadline = deadline
+        if deadline < self.slot_s:
+            self.pool.wheel.arm(self, deadline)
+        self.pool.on_idle(self, reusable=True)
+
+    def _fail(self, refusal: Refusal, detail: str) -> None:
+        call = self.call
+        self.call = None
+        self.pool.on_idle(self, reusable=False)
+        self.transport.abort()
+        if call is not None:
+            call.on_upstream_lost(refusal, detail)

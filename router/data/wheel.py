@@ -1,0 +1,92 @@
+"""One coarse clock for every deadline of a worker.
+
+Strategy: an item states its deadline in an attribute, which costs a request one store. It sits in
+the slot of some earlier or equal time; when that slot comes up the wheel looks at the attribute and
+either calls the item or moves it on. So a kept-alive connection is touched by the wheel about once
+per timeout, not once per request.
+"""
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import Final, Protocol
+
+TICK_S: Final = 0.1
+"""Deadlines are kept to within this much, late."""
+
+
+class Timed(Protocol):
+    """What the wheel holds. `deadline` and `slot_s` are `time.monotonic` seconds.
+
+    The owner may move `deadline` later with a plain store; to move it before `slot_s` it must call
+    `Wheel.arm`.
+    """
+
+    deadline: float
+    slot_s: float
+
+    def on_deadline(self) -> None:
+        """The deadline has passed. The item is no longer in the wheel."""
+
+
+class Wheel:
+    """Slots of items by tick."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, set[Timed]] = {}
+        self._done_tick = int(monotonic() / TICK_S)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Wheel [{sum(map(len, self._slots.values()))} items]>"
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._timer = self._loop.call_later(TICK_S, self._turn)
+
+    def stop(self) -> None:
+        """Stop turning and forget every item."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._slots.clear()
+
+    def arm(self, item: Timed, deadline: float) -> None:
+        """Set `item`'s deadline, moving it to an earlier slot when it must be looked at sooner."""
+        item.deadline = deadline
+        if deadline < item.slot_s:
+            self._take_out(item)
+            self._put(item, deadline)
+
+    def drop(self, item: Timed) -> None:
+        """Forget `item`."""
+        item.deadline = inf
+        self._take_out(item)
+
+    def _put(self, item: Timed, when_s: float) -> None:
+        tick = max(int(when_s / TICK_S) + 1, self._done_tick + 1)
+        item.slot_s = tick * TICK_S
+        self._slots.setdefault(tick, set()).add(item)
+
+    def _take_out(self, item: Timed) -> None:
+        if item.slot_s != inf:
+            self._slots.get(round(item.slot_s / TICK_S), set()).discard(item)
+            item.slot_s = inf
+
+    def _turn(self) -> None:
+        self._timer = self._loop.call_later(TICK_S, self._turn)
+        now = monotonic()
+        now_tick = int(now / TICK_S)
+        if now_tick - self._done_tick > 10_000:  # the machine slept: do not walk every tick
+            due = sorted(tick for tick in self._slots if tick <= now_tick)
+        else:
+            due = [tick for tick in range(self._done_tick + 1, now_tick + 1) if tick in self._slots]
+        self._done_tick = now_tick
+        for tick in due:
+            for item in self._slots.pop(tick):
+                item.slot_s = inf
+                if item.deadline <= now:
+                    item.deadline = inf
+                    item.on_deadline()
+                elif item.deadline != inf:
+                    self._put(item, item.deadline)

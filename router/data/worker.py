@@ -1,0 +1,356 @@
+"""The state of one worker, and what control tells it.
+
+Owns the snapshot (swapped by one assignment), the pools, the client connections and the end of the
+process. Nothing that happens per request waits for anything here.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from ipaddress import ip_network
+from random import Random
+from typing import Any, Final
+
+from router import logs
+from router.channel import Channel, Message
+from router.config.model import Config, Feedback
+from router.config.model import Downstream as Limits
+from router.data.bindings import Snapshot, bind
+from router.data.downstream import Downstream
+from router.data.pages import OwnPage
+from router.data.pool import BackendPool
+from router.data.stats import WorkerStats
+from router.data.wheel import Wheel
+from router.errors import Refusal
+from router.http1.forwarded import ClientAddress, Network, peer_address
+from router.http1.request import RequestHead, RequestParser
+from router.messages import (
+    Commit,
+    Committed,
+    Discard,
+    Drain,
+    Drained,
+    EndpointHealth,
+    FeedbackAnswer,
+    FeedbackRequest,
+    FlushStats,
+    Hello,
+    Prepare,
+    Prepared,
+    Weights,
+)
+from router.table import build
+
+STATS_INTERVAL_S: Final = 1.0
+ORPHAN_S: Final = 30.0
+"""How long a worker goes on serving without control before it drains."""
+REQUEST_LINE_MAX_BYTES: Final = 8192
+_PEERS_MAX: Final = 10_000
+_log = logging.getLogger("router.data")
+
+
+class Worker:
+    """One data process."""
+
+    snapshot: Snapshot
+    limits: Limits
+    feedback: Feedback
+    parser: RequestParser
+
+    def __init__(self, number: int, listener: socket.socket, channel_end: socket.socket) -> None:
+        self.number = number
+        self.loop = asyncio.get_running_loop()
+        self.wheel = Wheel(self.loop)
+        self.stats = WorkerStats()
+        self.unrouted = self.stats.tally("", "")
+        self.random: Callable[[], float] = Random(secrets.randbits(128)).random  # noqa: S311 - draws variants, keeps no secret
+        self.in_flight = 0
+        self.is_draining = False
+        self.access_sample = 0.0
+        self._trial: Snapshot | None = None
+        self._trial_config: Config | None = None
+        self._is_serving = False
+        self._listener = listener
+        self._channel_end = channel_end
+        self._channel: Channel | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[Downstream] = set()
+        self._networks: tuple[Network, ...] = ()
+        self._peers: dict[str, ClientAddress] = {}
+        self._id_prefix = secrets.token_hex(8).encode()
+        self._ids = 0
+        self._nonce_prefix = secrets.randbits(32) << 32
+        self._asked: dict[int, OwnPage] = {}
+        self._tickets = 0
+        self._ended = self.loop.create_future()
+        self._timers: list[asyncio.TimerHandle] = []
+
+    # life
+
+    async def run(self) -> None:
+        """Serve until drained. Returns when the process should exit."""
+        self._channel = await Channel.open(self._channel_end, self._on_message, self._on_orphaned)
+        self._channel.send(Hello(self.number, os.getpid()))
+        self.wheel.start()
+        self._later(STATS_INTERVAL_S, self._report)
+        await self._ended
+        for timer in self._timers:
+            timer.cancel()
+        self.wheel.stop()
+        self._send_stats(0)
+        self._channel.send(Drained(self.number, self.in_flight))
+        self._channel.close()
+        await asyncio.sleep(0)  # lets the channel's transport flush and close
+
+    def _later(self, delay_s: float, action: Callable[[], object]) -> None:
+        self._timers.append(self.loop.call_later(delay_s, action))
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case Prepare():
+                self._prepare(message)
+            case Commit():
+                self._commit(message)
+            case Discard():
+                self._discard()
+            case Weights():
+                self._set_weights(message)
+            case EndpointHealth():
+                self._set_health(message.backend, message.url, message.is_up)
+            case FlushStats():
+                self._send_stats(message.ticket)
+            case FeedbackAnswer():
+                page = self._asked.pop(message.ticket, None)
+                if page is not None:
+                    page.on_answer(message)
+            case Drain():
+                self.start_drain(message.pre_stop_s, message.timeout_s)
+            case _:
+                logs.event(
+                    _log, "unexpected_message", severity=logging.ERROR, type=type(message).__name__
+                )
+
+    def _on_orphaned(self) -> None:
+        """Control is gone: serve on with the last snapshot, then leave."""
+        pages = list(self._asked.values())
+        self._asked.clear()
+        for page in pages:
+            page.on_control_gone()
+        if not self._is_serving:
+            self._end()
+        elif not self.is_draining:
+            logs.event(_log, "control_lost", severity=logging.WARNING, serving_on_s=ORPHAN_S)
+            timeout_s = self.snapshot.table.config.drain_timeout
+            self._later(ORPHAN_S, lambda: self.start_drain(0.0, timeout_s))
+
+    # config: prepare, commit, discard
+
+    def _prepare(self, message: Prepare) -> None:
+        error: str | None = None
+        try:
+            config = Config.model_validate(message.document)
+            self._trial = bind(
+                build(config, message.generation),
+                self.snapshot if self._is_serving else None,
+                stats=self.stats,
+                weights=message.weights,
+                receipt_key=bytes.fromhex(message.receipt_key),
+                mint=lambda: secrets.token_hex(16),
+                random=self.random,
+                open_pool=lambda name: BackendPool(
+                    name, config.backends[name], self.wheel, self.stats, self.random
+                ),
+            )
+            for backend, urls in message.down.items():
+                for pool in self._trial.pools_of(backend):
+                    for url in urls:
+                        pool.set_health(url, False)
+        except Exception as failure:
+            # whatever is wrong with a trial, traffic goes on and control is told
+            self._trial = None
+            error = f"{type(failure).__name__}: {failure}"
+        self._send(Prepared(message.generation, error))
+
+    def _commit(self, message: Commit) -> None:
+        trial, self._trial = self._trial, None
+        if trial is None or trial.generation != message.generation:
+            logs.event(
+                _log, "commit_without_trial", severity=logging.ERROR, generation=message.generation
+            )
+            return
+        earlier = self.snapshot if self._is_serving else None
+        self._take_settings(trial.table.config)
+        self.snapshot = trial
+        if earlier is not None:
+            kept = {id(pool) for pool in trial.all_pools()}
+            for pool in earlier.all_pools():
+                if id(pool) not in kept:
+                    pool.retire()
+        if not self._is_serving:
+            self._is_serving = True
+            self.loop.create_task(self._start_accepting()).add_done_callback(
+                lambda task: self._on_accepting(task, message.generation)
+            )
+        else:
+            self._send(Committed(message.generation))
+
+    def _take_settings(self, config: Config) -> None:
+        self.limits = config.downstream
+        self.feedback = config.feedback
+        self.access_sample = config.logging.access_sample
+        self.parser = RequestParser(config.downstream.headers, REQUEST_LINE_MAX_BYTES)
+        networks = tuple(ip_network(item) for item in config.trusted_proxies)
+        if networks != self._networks:
+            self._networks = networks
+            self._peers.clear()
+
+    def _discard(self) -> None:
+        self._trial = None
+
+    async def _start_accepting(self) -> None:
+        self._server = await self.loop.create_server(lambda: Downstream(self), sock=self._listener)
+
+    def _on_accepting(self, task: "asyncio.Task[None]", generation: int) -> None:
+        task.result()
+        self._send(Committed(generation))
+
+    def _set_weights(self, message: Weights) -> None:
+        binding = self.snapshot.binding(message.route)
+        if binding is not None and message.version > binding.weights_version:
+            binding.weights_version = message.version
+            assignment = binding.route.build_assignment(
+                lambda: secrets.token_hex(16), message.weights
+            )
+            binding.assign = assignment.assign
+
+    def _set_health(self, backend: str, url: str, is_up: bool) -> None:
+        for pool in self.snapshot.pools_of(backend):
+            pool.set_health(url, is_up)
+
+    # counting
+
+    def _report(self) -> None:
+        self._timers.clear()
+        self._later(STATS_INTERVAL_S, self._report)
+        self._send_stats(0)
+
+    def _send_stats(self, ticket: int) -> None:
+        self._send(self.stats.take(self.number, ticket, self._gauges()))
+
+    def _gauges(self) -> dict[str, float]:
+        if not self._is_serving:
+            return {}
+        mirrors = (mirror for binding in self.snapshot.bindings for mirror in binding.mirrors)
+        return {
+            "pointsman_downstream_connections": len(self._connections),
+            "pointsman_requests_in_flight": self.in_flight,
+            "pointsman_upstream_connections": sum(pool.open for pool in self.snapshot.all_pools()),
+            "pointsman_shadow_in_flight": sum(mirror.in_flight for mirror in mirrors),
+        }
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """Count an answer of our own by its reason."""
+        self.stats.counters["pointsman_refused_total", refusal.reason] += 1
+
+    def count_unparsed(self, refusal: Refusal) -> None:
+        """Count a request that was refused before it could be read."""
+        self.count_refusal(refusal)
+        self.unrouted.observe(refusal.status, 0.0)
+
+    def log_access(
+        self,
+        head: RequestHead,
+        status: int,
+        elapsed_s: float,
+        labels: tuple[str, str],
+        request_id: bytes,
+    ) -> None:
+        """One sampled access line."""
+        fields: dict[str, Any] = {
+            "client": head.client,
+            "method": head.method.decode("ascii"),
+            "path": head.path.decode("ascii"),
+            "status": status,
+            "ms": round(elapsed_s * 1000, 2),
+            "route": labels[0],
+            "variant": labels[1],
+            "request_id": request_id.decode("ascii"),
+        }
+        logs.event(_log, "access", **fields)
+
+    # what exchanges ask for
+
+    def next_request_id(self) -> bytes:
+        """32 hex digits: 16 of this worker, 16 counting."""
+        self._ids += 1
+        return b"%b%016x" % (self._id_prefix, self._ids)
+
+    def next_nonce(self) -> bytes:
+        """8 bytes that this worker never gives twice: a random prefix and a count."""
+        self._ids += 1
+        return (self._nonce_prefix + (self._ids & 0xFFFFFFFF)).to_bytes(8, "big")
+
+    def own_page(self, downstream: Downstream, head: RequestHead) -> OwnPage:
+        """The handler of a request below `/-/`."""
+        return OwnPage(downstream, head)
+
+    def ask_feedback(self, page: OwnPage, content_type: str, body: str) -> bool:
+        """Pass feedback to control, who will answer `page`. False when there is no control."""
+        if self._channel is None or self._channel.is_closed:
+            return False
+        self._tickets += 1
+        self._asked[self._tickets] = page
+        self._channel.send(FeedbackRequest(self._tickets, content_type, body))
+        return True
+
+    def peer_of(self, host: str) -> ClientAddress:
+        """What is known of a client's address; remembered, within a bound."""
+        peer = self._peers.get(host)
+        if peer is None:
+            if len(self._peers) >= _PEERS_MAX:
+                self._peers.clear()
+            peer = self._peers[host] = peer_address(host, self._networks)
+        return peer
+
+    def on_connection(self, downstream: Downstream) -> None:
+        """A client connected."""
+        self._connections.add(downstream)
+        self.stats.counters[("pointsman_downstream_connections_accepted_total",)] += 1
+
+    def on_connection_lost(self, downstream: Downstream) -> None:
+        """A client's connection is gone."""
+        self._connections.discard(downstream)
+        if self.is_draining and not self._connections:
+            self._end()
+
+    # drain
+
+    def start_drain(self, pre_stop_s: float, timeout_s: float) -> None:
+        """Readiness fails now; accepting stops after `pre_stop_s`; all ends `timeout_s` after."""
+        if self.is_draining:
+            return
+        self.is_draining = True
+        if pre_stop_s > 0:
+            self._later(pre_stop_s, lambda: self._stop_accepting(timeout_s))
+        else:
+            self._stop_accepting(timeout_s)
+
+    def _stop_accepting(self, timeout_s: float) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        if not self._connections:
+            self._end()
+        self._later(timeout_s, self._end)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _send(self, message: Message) -> None:
+        if self._channel is not None:
+            self._channel.send(message)

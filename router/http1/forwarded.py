@@ -1,0 +1,101 @@
+"""Who the client is, and the forwarding fields that tell endpoints.
+
+`x-forwarded-*` and `via` of a client are believed only when its address lies in
+`trusted_proxies`; otherwise they are taken out and ours put in their place. What is constant for a
+connection is written once, when it is accepted.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from router.http1.fields import Fields, value_of, values_of
+
+if TYPE_CHECKING:
+    from router.http1.request import RequestHead
+
+VIA: Final = b"1.1 pointsman"
+"""RFC 9110 section 7.6.3: protocol version and a pseudonym."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddress:
+    """A connection's peer. `forwarded` is ready lines (each ended by CRLF) for an endpoint."""
+
+    client: str
+    is_trusted: bool
+    networks: tuple[Network, ...]
+    forwarded: bytes
+
+
+def peer_address(host: str, networks: Sequence[Network]) -> ClientAddress:
+    """What holds for every request of a connection from `host`."""
+    trusted = is_within(host, networks)
+    forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nvia: %b\r\n" % (
+        host.encode("ascii", "replace"),
+        VIA,
+    )
+    return ClientAddress(host, trusted, tuple(networks), forwarded)
+
+
+def is_within(host: str, networks: Sequence[Network]) -> bool:
+    """True when `host` is an address inside one of `networks`; IPv4-mapped IPv6 counts as IPv4."""
+    if not networks:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)
+
+
+def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> None:
+    """Take the forwarding fields out of `fields` and set `head.client` and `head.forwarded`."""
+    given_for = fields.pop(b"x-forwarded-for", None)
+    given_proto = fields.pop(b"x-forwarded-proto", None)
+    given_host = fields.pop(b"x-forwarded-host", None)
+    fields.pop(b"forwarded", None)
+    given_via = fields.pop(b"via", None)
+    if given_via is None and not (peer.is_trusted and (given_for or given_proto or given_host)):
+        return
+    chain: list[bytes] = []
+    proto = b"http"
+    host = b""
+    if peer.is_trusted:
+        if given_for is not None:
+            chain = [
+                hop
+                for hop in value_of(b"x-forwarded-for", given_for).replace(b" ", b"").split(b",")
+                if hop
+            ]
+            head.client = _first_untrusted(chain, peer)
+        if given_proto is not None and value_of(b"x-forwarded-proto", given_proto) == b"https":
+            proto = b"https"
+        if given_host is not None:
+            host = b"x-forwarded-host: %b\r\n" % value_of(b"x-forwarded-host", given_host)
+    vias = values_of(b"via", given_via) if given_via is not None else []
+    head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%bvia: %b\r\n" % (
+        b", ".join([*chain, peer.client.encode("ascii", "replace")]),
+        proto,
+        host,
+        b", ".join([*vias, VIA]),
+    )
+
+
+def _first_untrusted(chain: list[bytes], peer: ClientAddress) -> str:
+    """The address nearest to us that is not a trusted proxy; the farthest when all are."""
+    client = peer.client
+    for hop in reversed(chain):
+        text = hop.decode("latin-1")
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            break
+        client = text
+        if not is_within(text, peer.networks):
+            break
+    return client

@@ -1,0 +1,357 @@
+"""Request heads: parsed strictly from a client, written anew for an endpoint.
+
+Owns where a request's body ends (RFC 9112 section 6.3), which fields are the hop's own
+(RFC 9110 section 7.6.1) and which the router replaces. Strategy:
+
+1. `RequestParser` keeps what repeats (request lines, hosts, field lines) validated and indexed.
+2. Fields that need thought are in `_SPECIAL`; a head without any takes no branch for them.
+3. `RequestHead.fields` holds only what is relayed; framing and hop fields are taken out as values.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from router.errors import (
+    CODING_UNKNOWN,
+    HEAD_TOO_LARGE,
+    MALFORMED,
+    METHOD_REFUSED,
+    TARGET_TOO_LONG,
+    VERSION_UNSUPPORTED,
+    HeadError,
+)
+from router.http1.fields import (
+    TOKEN_CHARS,
+    FieldLines,
+    Fields,
+    index,
+    list_items,
+    value_of,
+)
+from router.http1.forwarded import ClientAddress, client_address
+
+CHUNKED: Final = -1
+"""The value of `RequestHead.body_bytes` for a chunked body."""
+
+_REQUEST_LINE: Final = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z"
+)
+_ABSOLUTE: Final = re.compile(rb"http://([^/?#]*)([/?].*)?\Z", re.IGNORECASE)
+_HOST: Final = re.compile(
+    rb"((?:[A-Za-z0-9_.~!$&'()*+,;=%-]+)|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?\Z"
+)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
+
+_REMEMBERED_MAX_LINES: Final = 1024
+_REMEMBERED_MAX_BYTES: Final = 512
+
+_ONCE: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"expect")
+)
+_SPECIAL: Final = frozenset(
+    (
+        b"connection",
+        b"expect",
+        b"forwarded",
+        b"keep-alive",
+        b"max-forwards",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-request-id",
+        b"x-router-receipt",
+        b"x-router-route",
+        b"x-router-shadow",
+        b"x-router-variant",
+    )
+)
+_KEEP_ALIVE_LINES: Final = frozenset((b"Connection: keep-alive", b"connection: keep-alive"))
+"""What most clients send, and what HTTP/1.1 means anyway."""
+_HOP: Final = (
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"upgrade",
+    b"x-router-receipt",
+    b"x-router-route",
+    b"x-router-shadow",
+    b"x-router-variant",
+)
+_NEVER_NOMINATED: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"expect")
+)
+_REQUEST_ID_MAX_BYTES: Final = 128
+_REFUSED_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+
+
+class RequestLine(NamedTuple):
+    """A request line. `authority` is empty unless the target was in absolute form."""
+
+    method: bytes
+    target: bytes
+    path: bytes
+    minor: int
+    authority: bytes
+    relayed: bytes
+
+
+class RequestHead:
+    """A head fit to be relayed. Implements `messages.Request`.
+
+    `fields` are those relayed, `host` among them. `body_bytes` is a length or `CHUNKED`.
+    `request_id` is the client's, or empty.
+    """
+
+    __slots__ = (
+        "body_bytes",
+        "client",
+        "expects_continue",
+        "fields",
+        "forwarded",
+        "host",
+        "is_http10",
+        "keep_alive",
+        "line",
+        "method",
+        "path",
+        "request_id",
+    )
+
+    line: RequestLine
+    method: bytes
+    path: bytes
+    host: bytes
+    client: str
+    fields: Fields
+    body_bytes: int
+    keep_alive: bool
+    is_http10: bool
+    expects_continue: bool
+    request_id: bytes
+    forwarded: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        line = self.fields.get(name)
+        return None if line is None else value_of(name, line)
+
+    def cookie(self, name: bytes) -> bytes | None:
+        line = self.fields.get(b"cookie")
+        if line is None:
+            return None
+        for pair in value_of(b"cookie", line).replace(b", ", b"; ").split(b";"):
+            key, equals, value = pair.strip(b" \t").partition(b"=")
+            if equals and key == name:
+                return value.strip(b'"')
+        return None
+
+
+class RequestParser:
+    """Parses request heads. One per worker: it remembers what it has validated."""
+
+    def __init__(self, max_fields: int, max_line_bytes: int) -> None:
+        self.max_fields = max_fields
+        self.max_line_bytes = max_line_bytes
+        self._lines: dict[bytes, RequestLine] = {}
+        self._hosts: dict[bytes, bytes] = {}
+        self._known = FieldLines()
+
+    def parse(self, raw: bytes, peer: ClientAddress) -> RequestHead:
+        """The head in `raw` (all bytes before the empty line's CRLF CRLF).
+
+        Raises:
+            HeadError: it may not be relayed; the error carries the answer.
+        """
+        lines = raw.split(b"\r\n")
+        first = lines.pop(0)
+        line = self._lines.get(first) or self._request_line(first)
+        if len(lines) > self.max_fields:
+            raise HeadError(
+                HEAD_TOO_LARGE,
+                f"{len(lines)} header fields, expected no more than {self.max_fields}",
+            )
+        fields = index(lines, self._known, _ONCE)
+        head = RequestHead()
+        head.line = line
+        head.method = line.method
+        head.path = line.path
+        head.is_http10 = line.minor == 0
+        head.keep_alive = line.minor == 1
+        head.expects_continue = False
+        head.request_id = b""
+        head.client = peer.client
+        head.forwarded = peer.forwarded
+        head.fields = fields
+        head.host = self._host(fields, line)
+        length = fields.pop(b"content-length", None)
+        if length is None:
+            head.body_bytes = 0
+        else:
+            value = length[15:].strip(b" \t")
+            if not _LENGTH.match(value):
+                raise HeadError(MALFORMED, "content-length is not a plain decimal number")
+            head.body_bytes = int(value)
+        if fields.get(b"connection") in _KEEP_ALIVE_LINES:
+            del fields[b"connection"]
+        if not _SPECIAL.isdisjoint(fields):
+            _special(head, fields, length is not None, peer)
+        return head
+
+    def _request_line(self, raw: bytes) -> RequestLine:
+        if len(raw) > self.max_line_bytes:
+            raise HeadError(
+                TARGET_TOO_LONG,
+                f"request line of {len(raw)} bytes, expected no more than {self.max_line_bytes}",
+            )
+        match = _REQUEST_LINE.match(raw)
+        if match is None:
+            raise HeadError(MALFORMED, "the request line is not 'METHOD target HTTP/1.1'")
+        method, target, major, minor = match.groups()
+        if major != b"1":
+            raise HeadError(
+                VERSION_UNSUPPORTED, f"HTTP/{major.decode()}.{minor.decode()} was asked for"
+            )
+        if method in _REFUSED_METHODS:
+            raise HeadError(METHOD_REFUSED, f"{method.decode()} is not relayed")
+        line = _split_target(method, target, min(int(minor), 1))
+        if len(raw) <= _REMEMBERED_MAX_BYTES:
+            if len(self._lines) >= _REMEMBERED_MAX_LINES:
+                self._lines.clear()
+            self._lines[raw] = line
+        return line
+
+    def _host(self, fields: Fields, line: RequestLine) -> bytes:
+        """The host without port; RFC 9112 section 3.2: missing, repeated or invalid is 400."""
+        field = fields.get(b"host")
+        if field is None:
+            if line.minor == 1:
+                raise HeadError(MALFORMED, "header host is missing")
+            field = fields[b"host"] = b"host:"
+        if line.authority:  # section 3.2.2: the target's authority replaces the field
+            field = b"Host: " + line.authority
+            fields[b"host"] = field
+        host = self._hosts.get(field)
+        if host is None:
+            host = _parse_host(field)
+            if len(self._hosts) >= _REMEMBERED_MAX_LINES:
+                self._hosts.clear()
+            if len(field) <= _REMEMBERED_MAX_BYTES:
+                self._hosts[field] = host
+        return host
+
+
+def _split_target(method: bytes, target: bytes, minor: int) -> RequestLine:
+    """RFC 9112 section 3.2: origin-form, absolute-form (relayed as origin-form) or `OPTIONS *`."""
+    authority = b""
+    relayed = target
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        pass
+    elif match := _ABSOLUTE.match(target):
+        authority = match[1]
+        if not authority:
+            raise HeadError(MALFORMED, "the request target has no host")
+        relayed = match[2] or b"/"
+        if relayed.startswith(b"?"):
+            relayed = b"/" + relayed
+    else:
+        raise HeadError(MALFORMED, "the request target is not a path")
+    if b"#" in relayed:
+        raise HeadError(MALFORMED, "the request target has a fragment")
+    path = relayed.partition(b"?")[0]
+    return RequestLine(
+        method, relayed, path, minor, authority, b"%b %b HTTP/1.1" % (method, relayed)
+    )
+
+
+def _parse_host(line: bytes) -> bytes:
+    value = line[5:].strip(b" \t")
+    if not value:
+        return b""  # RFC 9112 section 3.2 allows an empty one when the target has no authority
+    match = _HOST.match(value)
+    if match is None or int(match[2] or 0) > 65535:
+        raise HeadError(MALFORMED, "header host is not a host and port")
+    return match[1].lower().rstrip(b".")
+
+
+def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAddress) -> None:
+    """Framing, hop-by-hop fields and everything the router writes itself."""
+    coding = fields.pop(b"transfer-encoding", None)
+    if coding is not None:
+        _chunked(head, coding, has_length)
+    connection = fields.pop(b"connection", None)
+    if connection is not None:
+        _connection(head, fields, connection)
+    expect = fields.get(b"expect")
+    if expect is not None:
+        if value_of(b"expect", expect).lower() != b"100-continue":
+            raise HeadError(MALFORMED, "header expect is not 100-continue")
+        head.expects_continue = True
+    for name in _HOP:
+        fields.pop(name, None)
+    given = fields.pop(b"x-request-id", None)
+    if given is not None:
+        request_id = value_of(b"x-request-id", given)
+        if 0 < len(request_id) <= _REQUEST_ID_MAX_BYTES and not request_id.translate(
+            None, TOKEN_CHARS + b":/=@"
+        ):
+            head.request_id = request_id
+    client_address(head, fields, peer)
+
+
+def _chunked(head: RequestHead, coding: bytes, has_length: bool) -> None:
+    """RFC 9112 section 6.1. Two framings, or chunked in HTTP/1.0, is how requests are smuggled."""
+    if has_length:
+        raise HeadError(MALFORMED, "both content-length and transfer-encoding are given")
+    if head.is_http10:
+        raise HeadError(MALFORMED, "transfer-encoding is given in HTTP/1.0")
+    value = value_of(b"transfer-encoding", coding)
+    if value.lower() != b"chunked":
+        raise HeadError(CODING_UNKNOWN, "transfer-encoding is not exactly 'chunked'")
+    head.body_bytes = CHUNKED
+
+
+def _connection(head: RequestHead, fields: Fields, line: bytes) -> None:
+    for option in list_items(b"connection", line):
+        if option == b"close":
+            head.keep_alive = False
+        elif option == b"keep-alive":
+            # HTTP/1.0 keep-alive is not offered: such clients get a clean close
+            continue
+        elif option not in _NEVER_NOMINATED:
+            fields.pop(option, None)
+
+
+def write_request_head(
+    head: RequestHead, body_bytes: int, request_id: bytes, extra: bytes = b""
+) -> bytes:
+    """The head for an endpoint, empty line included.
+
+    `body_bytes` is a length or `CHUNKED`; `extra` is whole lines, each ended by CRLF.
+    """
+    if body_bytes > 0 or (body_bytes == 0 and head.method in _WITH_BODY):
+        framing = b"content-length: %d\r\n" % body_bytes
+    elif body_bytes == CHUNKED:
+        framing = b"transfer-encoding: chunked\r\n"
+    else:
+        framing = b""
+    return b"%b\r\n%b\r\n%bx-request-id: %b\r\n%b%b\r\n" % (
+        head.line.relayed,
+        b"\r\n".join(head.fields.values()),
+        framing,
+        request_id,
+        extra,
+        head.forwarded,
+    )
+
+
+_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
+"""RFC 9110 section 8.6: these say content-length even when it is 0."""

@@ -1,0 +1,469 @@
+"""The route table against a plain reading of the rules, and what a match costs."""
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import table as table_module
+from router.conditions import literal_prefix
+from router.config.model import Config, Match
+from router.policies import Scope
+from router.table import Table, build
+
+
+@dataclass
+class Head:
+    """A request head that counts the questions asked of it."""
+
+    path: bytes = b"/"
+    host: bytes = b""
+    method: bytes = b"POST"
+    fields: dict[bytes, bytes] = field(default_factory=dict)
+    client: str = "127.0.0.1"
+    asked: int = 0
+
+    def header(self, name: bytes) -> bytes | None:
+        self.asked += 1
+        return self.fields.get(name)
+
+    def cookie(self, name: bytes) -> bytes | None:
+        return None
+
+
+def table_of(*matches: dict[str, Any]) -> Table:
+    """Routes named after their place in the file."""
+    routes = [
+        {"name": str(index), "match": match, "backend": "b"} for index, match in enumerate(matches)
+    ]
+    backends = {"b": {"endpoints": ["http://127.0.0.1:1"]}}
+    return build(Config.model_validate({"backends": backends, "routes": routes}), 7)
+
+
+def found(table: Table, head: Head) -> int | None:
+    """The place of the matched route, the same when asked a second time."""
+    first, again = table.match(head), table.match(head)
+    assert first is again
+    return None if first is None else first.index
+
+
+def test_a_built_table_carries_config_generation_and_routes_in_file_order() -> None:
+    table = table_of({"path": "/b"}, {"path": "/a"})
+    assert table.generation == 7
+    assert [route.config for route in table.routes] == list(table.config.routes)
+    assert [(route.index, route.name, route.salt) for route in table.routes] == [
+        (0, "0", "0"),
+        (1, "1", "1"),
+    ]
+
+
+def test_a_route_builds_its_assignment_with_its_name_salt_and_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = {
+        "backends": {"b": {"endpoints": ["http://127.0.0.1:1"]}},
+        "routes": [{"name": "r", "backend": "b", "salt": "pepper"}],
+    }
+    route = build(Config.model_validate(document), 1).routes[0]
+    scopes: list[Scope] = []
+    monkeypatch.setattr(
+        type(route.options), "build", lambda self, scope: scopes.append(scope), raising=True
+    )
+
+    def mint() -> str:
+        return "0" * 32
+
+    route.build_assignment(mint, {"b": 1.0})
+    assert scopes == [Scope("r", "pepper", mint, {"b": 1.0})]
+
+
+@pytest.mark.parametrize(
+    ("match", "path", "is_taken"),
+    [
+        ({}, b"/", True),
+        ({}, b"*", True),
+        ({"path": "/"}, b"*", False),
+        ({"path": "/v2/m"}, b"/v2/m", True),
+        ({"path": "/v2/m"}, b"/v2/m/", False),
+        ({"path": "/v2/m"}, b"/v2/m/infer", False),
+        ({"path": "/v2/m/"}, b"/v2/m/infer", True),
+        ({"path": "/v2/m/"}, b"/v2/m/", True),
+        ({"path": "/v2/m/"}, b"/v2/m", False),
+        ({"path": "/v2/m/"}, b"/v2/models", False),
+        ({"path": "/v2/m/"}, b"/V2/m/infer", False),
+        ({"path": "/v2/m/"}, b"/v2/%6d/infer", False),
+        ({"path_regex": "/v[0-9]+/m"}, b"/v22/m", True),
+        ({"path_regex": "/v[0-9]+/m"}, b"/v22/m/infer", False),
+        ({"path_regex": "/a|/bc"}, b"/bc", True),
+        ({"path_regex": "/ab?c"}, b"/ac", True),
+        ({"path_regex": "^/a$"}, b"/a", True),
+        ({"path_regex": "(?i)/models/.*"}, b"/MODELS/x", True),
+        ({"path_regex": "[/]a"}, b"/a", True),
+    ],
+)
+def test_a_path_condition_takes_what_it_says(
+    match: dict[str, Any], path: bytes, is_taken: bool
+) -> None:
+    assert (found(table_of(match), Head(path)) == 0) is is_taken
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "is_taken"),
+    [
+        ("api.example.org", b"api.example.org", True),
+        ("API.Example.org", b"api.example.org", True),
+        ("api.example.org", b"x.api.example.org", False),
+        ("*.example.org", b"api.example.org", True),
+        ("*.example.org", b"a.b.example.org", True),
+        ("*.example.org", b"example.org", False),
+        ("*.example.org", b"badexample.org", False),
+        ("*.example.org", b"api.example.org.evil.net", False),
+        ("*.example.org", b"", False),
+        ("[::1]", b"[::1]", True),
+    ],
+)
+def test_a_host_condition_takes_what_it_says(pattern: str, host: bytes, is_taken: bool) -> None:
+    assert (found(table_of({"host": pattern}), Head(host=host)) == 0) is is_taken
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "is_taken"),
+    [
+        ("blue", b"blue", True),
+        ("blue", b"Blue", False),
+        ("blue", None, False),
+        ({"exact": ""}, b"", True),
+        ({"exact": ""}, None, False),
+        ({"exact": "gr\u00fcn"}, "gr\u00fcn".encode(), True),
+        ({"prefix": "bl"}, b"blue", True),
+        ({"prefix": "bl"}, b"xbl", False),
+        ({"prefix": "bl"}, None, False),
+        ({"regex": "[a-z]+"}, b"blue", True),
+        ({"regex": "[a-z]+"}, b"blue7", False),
+        ({"regex": "[a-z]*"}, None, False),
+        ({"regex": "a|ab"}, b"ab", True),
+        ({"present": True}, b"", True),
+        ({"present": True}, None, False),
+        ({"present": False}, None, True),
+        ({"present": False}, b"", False),
+    ],
+)
+def test_a_header_condition_takes_what_it_says(
+    condition: object, value: bytes | None, is_taken: bool
+) -> None:
+    head = Head(fields={} if value is None else {b"x-colour": value})
+    table = table_of({"headers": {"X-Colour": condition}})
+    assert (found(table, head) == 0) is is_taken
+
+
+def test_the_most_specific_route_is_tried_first_whatever_the_file_says() -> None:
+    table = table_of(
+        {},
+        {"path": "/v2/"},
+        {"path": "/v2/models/"},
+        {"path_regex": "/v2/models/.*"},
+        {"path": "/v2/models/m"},
+        {"path": "/v2/models/m", "headers": {"a": "1"}},
+        {"path": "/v2/models/m", "headers": {"a": "1", "b": "2"}},
+        {"path": "/v2/models/m", "methods": ["POST"]},
+        {"host": "*.org", "path": "/v2/"},
+        {"host": "*.example.org"},
+        {"host": "api.example.org"},
+    )
+    both = {b"a": b"1", b"b": b"2"}
+    path = b"/v2/models/m"
+    assert found(table, Head(path, b"api.example.org")) == 10
+    assert found(table, Head(path, b"www.example.org")) == 9
+    assert found(table, Head(path, b"www.other.org")) == 8
+    assert found(table, Head(path, fields=both)) == 7
+    assert found(table, Head(path, fields=both, method=b"GET")) == 6
+    assert found(table, Head(path, fields={b"a": b"1"}, method=b"GET")) == 5
+    assert found(table, Head(path, method=b"GET")) == 4
+    assert found(table, Head(b"/v2/models/n")) == 3
+    assert found(table, Head(b"/v2/models")) == 1
+    assert found(table, Head(b"/v1")) == 0
+
+
+def test_a_specific_route_whose_headers_do_not_hold_gives_way_through_all_levels() -> None:
+    wanted = {"headers": {"x": {"present": True}}}
+    table = table_of(
+        {"methods": ["POST"]},
+        {"host": "*.org", "path": "/a/", **wanted},
+        {"host": "www.example.org", "path": "/a/", **wanted},
+        {"host": "www.example.org", "path": "/a/b", "methods": ["PUT"]},
+        {"host": "www.example.org", "path_regex": "/a/.*", **wanted},
+    )
+    assert found(table, Head(b"/a/b", b"www.example.org")) == 0
+    assert found(table, Head(b"/a/b", b"www.example.org", b"GET")) is None
+
+
+def test_equally_specific_routes_are_tried_in_file_order() -> None:
+    table = table_of(
+        {"path_regex": "/a.*"}, {"path_regex": ".*b"}, {"path_regex": "/a.*", "methods": ["POST"]}
+    )
+    assert found(table, Head(b"/ab", method=b"GET")) == 0
+    assert found(table, Head(b"/xb")) == 1
+    assert found(table, Head(b"/ab")) == 2
+    twice = {"path": "/a", "headers": {"x": "1"}}
+    assert found(table_of(twice, twice), Head(b"/a", fields={b"x": b"1"})) == 0
+
+
+def test_methods_and_headers_must_hold_together() -> None:
+    table = table_of({"methods": ["PUT", "POST"], "headers": {"a": "1", "b": {"prefix": "2"}}})
+    fields = {b"a": b"1", b"b": b"23"}
+    assert found(table, Head(fields=fields)) == 0
+    assert found(table, Head(fields=fields, method=b"GET")) is None
+    assert found(table, Head(fields={b"a": b"1"})) is None
+    assert found(table, Head(fields={**fields, b"a": b"2"})) is None
+
+
+# --- against a plain reading of the rules --------------------------------------------------------
+
+_HOSTS = ["a.org", "b.a.org", "*.org", "*.a.org", "*.b.a.org"]
+_PATHS = ["/", "/a", "/a/", "/a/b", "/a/b/", "/ab", "/b/"]
+_REGEXES = ["/a.*", "/a/[bc]", ".*", "/(a|b)/?", "/a/b?.*", "/a|/b/a"]
+_HEADERS: list[object] = ["1", "2", {"prefix": "1"}, {"regex": "[12]+"}, {"present": False}]
+
+_matches = st.builds(
+    lambda host, path, methods, headers: {
+        key: value
+        for key, value in {**path, "host": host, "methods": methods, "headers": headers}.items()
+        if value
+    },
+    st.sampled_from([None, *_HOSTS]),
+    st.one_of(
+        st.just({}),
+        st.sampled_from(_PATHS).map(lambda path: {"path": path}),
+        st.sampled_from(_REGEXES).map(lambda regex: {"path_regex": regex}),
+    ),
+    st.sampled_from([None, None, ["GET"], ["GET", "POST"]]),
+    st.dictionaries(st.sampled_from("xy"), st.sampled_from(_HEADERS), max_size=2),
+)
+_heads = st.builds(
+    Head,
+    st.text("ab/", max_size=6).map(lambda text: b"/" + text.encode()),
+    st.sampled_from([b"", b"org", b"a.org", b"b.a.org", b"c.b.a.org", b"c.org", b"ba.org"]),
+    st.sampled_from([b"GET", b"POST", b"PUT"]),
+    st.dictionaries(st.sampled_from([b"x", b"y"]), st.sampled_from([b"1", b"2", b"12"])),
+)
+
+
+def _holds(match: Match, head: Head) -> bool:
+    host, path = head.host.decode(), head.path.decode()
+    if match.host is not None and not (
+        host.endswith(match.host[1:]) if match.host.startswith("*") else host == match.host
+    ):
+        return False
+    if match.path is not None and not (
+        path.startswith(match.path) if match.path.endswith("/") else path == match.path
+    ):
+        return False
+    if match.path_regex is not None and not re.fullmatch(match.path_regex, path):
+        return False
+    if match.methods is not None and head.method.decode() not in match.methods:
+        return False
+    for name, condition in (match.headers or {}).items():
+        raw = head.fields.get(name.encode())
+        value = None if raw is None else raw.decode()
+        if condition.present is not None:
+            if condition.present is (value is None):
+                return False
+        elif value is None or not (
+            (condition.exact is not None and value == condition.exact)
+            or (condition.prefix is not None and value.startswith(condition.prefix))
+            or (condition.regex is not None and re.fullmatch(condition.regex, value))
+        ):
+            return False
+    return True
+
+
+def _specificity(match: Match) -> tuple[object, ...]:
+    host, path = match.host or "*", match.path or "/"
+    return (
+        host.startswith("*"),
+        -len(host),
+        0 if match.path and not path.endswith("/") else 1 if match.path_regex else 2,
+        0 if match.path_regex or not path.endswith("/") else -len(match.path or ""),
+        match.methods is None,
+        -len(match.headers or {}),
+    )
+
+
+@given(st.lists(_matches, min_size=1, max_size=8), st.lists(_heads, min_size=1, max_size=8))
+def test_the_table_finds_what_trying_every_route_in_order_finds(
+    matches: list[dict[str, Any]], heads: list[Head]
+) -> None:
+    table = table_of(*matches)
+    for head in heads:
+        order = sorted(
+            table.routes,
+            # exact hosts are all equally specific: only one of them can hold
+            key=lambda route: (_specificity(route.config.match), route.index),
+        )
+        expected = next((r.index for r in order if _holds(r.config.match, head)), None)
+        assert found(table, head) == expected
+
+
+@given(st.data())
+def test_every_route_has_a_mismatch_in_words_exactly_when_it_does_not_hold(
+    data: st.DataObject,
+) -> None:
+    table, head = table_of(data.draw(_matches)), data.draw(_heads)
+    route = table.routes[0]
+    assert (route.conditions.mismatch(head) is None) is (table.match(head) is route)
+
+
+# --- literal starts of regexes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("regex", "literal"),
+    [
+        (rb"/v2/models/m/infer", b"/v2/models/m/infer"),
+        (rb"^/v2/m$", b"/v2/m"),
+        (rb"/v2\.0/m\-1/.*", b"/v2.0/m-1/"),
+        (rb"/v2/(a|b)/c", b"/v2/"),
+        (rb"/v2/[a|b]", b"/v2/"),
+        (rb"/v\d+", b"/v"),
+        (rb"/a|/b", b""),
+        (rb"/a[)]|/b", b""),
+        (rb"/a\(|/b", b""),
+        (rb"/a(?#()|/b", b""),
+        (rb"/ab?", b"/a"),
+        (rb"/ab*", b"/a"),
+        (rb"/ab{0,1}", b"/a"),
+        (rb"/a\.?b", b"/a"),
+        (rb"(?i)/a", b""),
+        (rb"(?x) / a", b""),
+        (rb"", b""),
+    ],
+)
+def test_the_literal_start_ends_where_choice_begins(regex: bytes, literal: bytes) -> None:
+    assert literal_prefix(regex) == literal
+
+
+_regexes = st.recursive(
+    st.sampled_from(["a", "b", "/", r"\.", "[ab]", "[^a]", ".", r"\w"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["?", "*", "+", "{2}", "{0,1}", "*?"])).map(
+            lambda pair: f"(?:{pair[0]}){pair[1]}" if len(pair[0]) > 2 else "".join(pair)
+        ),
+        st.lists(inner, min_size=2, max_size=4).map("".join),
+        st.lists(inner, min_size=2, max_size=3).map("|".join),
+        inner.map(lambda regex: f"({regex})"),
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.data())
+def test_whatever_a_regex_matches_starts_with_its_literal_start(data: st.DataObject) -> None:
+    regex = data.draw(_regexes)
+    try:
+        pattern = re.compile(regex)
+    except re.error:
+        return  # "a??*" and the like
+    text = data.draw(st.from_regex(pattern, fullmatch=True)).encode("utf-8", "surrogatepass")
+    if re.fullmatch(regex.encode(), text):
+        assert text.startswith(literal_prefix(regex.encode()))
+
+
+# --- cost ----------------------------------------------------------------------------------------
+
+
+class Counted:
+    """Counts the interpreter's line events inside the table while it matches."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def trace(self, frame: Any, event: str, argument: object) -> Any:
+        if frame.f_globals.get("__name__") not in ("router.table", "router.conditions"):
+            return None
+        self.lines += event == "line"
+        return self.trace
+
+
+def lines_of(table: Table, head: Head) -> int:
+    """Lines of Python run by one match: what it costs, without a clock."""
+    counted = Counted()
+    before = sys.gettrace()
+    sys.settrace(counted.trace)
+    try:
+        table.match(head)
+    finally:
+        sys.settrace(before)
+    return counted.lines
+
+
+_BY_SIZE: dict[str, tuple[Callable[[int], dict[str, Any]], Head]] = {
+    "prefix": (lambda i: {"path": f"/v2/models/m{i}/"}, Head(b"/v2/models/m7/infer")),
+    "exact": (lambda i: {"path": f"/v2/models/m{i}"}, Head(b"/v2/models/m7")),
+    "regex": (lambda i: {"path_regex": f"/v2/models/m{i}/[a-z]+"}, Head(b"/v2/models/m7/infer")),
+    "host": (lambda i: {"host": f"m{i}.example.org"}, Head(host=b"m7.example.org")),
+    "suffix": (lambda i: {"host": f"*.m{i}.example.org"}, Head(host=b"a.m7.example.org")),
+    "header": (lambda i: {"headers": {"x-tenant": f"m{i}"}}, Head(fields={b"x-tenant": b"m7"})),
+    "two headers": (
+        lambda i: {"headers": {"x-stage": "live", "x-tenant": f"m{i}"}},
+        Head(fields={b"x-stage": b"live", b"x-tenant": b"m7"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _BY_SIZE)
+def test_a_thousand_routes_cost_no_more_steps_than_ten(kind: str) -> None:
+    match, head = _BY_SIZE[kind]
+    few, many = (table_of(*map(match, range(size))) for size in (10, 1000))
+    new = lines_of(few, head), lines_of(many, head)
+    remembered = lines_of(few, head), lines_of(many, head)
+    assert found(few, head) == found(many, head) == 7
+    assert new[1] <= new[0] * 1.1
+    assert remembered[1] == remembered[0]
+    assert remembered[0] < new[0]
+
+
+def test_headers_are_not_looked_at_when_host_and_path_settle_it() -> None:
+    head = Head(b"/a/b")
+    assert found(table_of({"path": "/a/"}, {"headers": {"x": "1"}}), head) == 0
+    assert head.asked == 0
+
+
+def test_a_hostile_path_or_host_costs_no_more_steps_than_a_plain_one() -> None:
+    table = table_of({"path": "/a/b/"}, {"path": "/a/"}, {"host": "*.org", "path": "/c"}, {})
+    plain = lines_of(table, Head(b"/a/x/y", b"x.y.com"))
+    assert lines_of(table, Head(b"/a" + b"/" * 30_000, b"x.y.com")) <= plain
+    assert lines_of(table, Head(b"/a/x/z", b"a." * 15_000 + b"com")) <= plain
+
+
+def test_what_is_remembered_is_bounded_and_changes_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table_module, "_REMEMBERED_MAX_LADDERS", 4)
+    table = table_of({"path": "/a/"}, {"path": "/b/"})
+    for number, prefix in itertools.product(range(20), (b"/a/", b"/b/", b"/c/")):
+        expected = {b"/a/": 0, b"/b/": 1, b"/c/": None}[prefix]
+        assert found(table, Head(prefix + b"%d" % number)) == expected
+        assert _remembered(table) <= 4
+    before = _remembered(table)
+    assert found(table, Head(b"/a/" + b"x" * 600)) == 0
+    assert _remembered(table) == before
+
+
+def _remembered(table: Table) -> int:
+    match = re.fullmatch(r"<Table \[Generation: 7 \| Routes: 2 \| Remembered: (\d+)]>", repr(table))
+    assert match is not None
+    return int(match[1])
+
+
+def test_tables_share_nothing_they_remember() -> None:
+    def answers() -> Iterator[int | None]:
+        for matches in ([{"path": "/a"}], [{"path": "/b"}, {"path": "/a"}], [{"path": "/c"}]):
+            yield found(table_of(*matches), Head(b"/a"))
+
+    assert list(answers()) == [0, 1, None]
