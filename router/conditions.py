@@ -83,7 +83,7 @@ class Conditions:
         """Whether method and headers hold; host and path are the table's to look up."""
         if self.methods and request.method not in self.methods:
             return False
-        for test in self.headers:  # noqa: SIM110 - a generator here costs 0.4 us per request
+        for test in self.headers:  # noqa: SIM110 - a generator costs 0.2 us more
             if not test.holds(request.header(test.name)):
                 return False
         return True

@@ -12,7 +12,7 @@ No I/O, no clock. A table belongs to one snapshot: everything it remembers dies 
    grows with the logarithm of their number and with how deeply *configured* ones are nested,
    never with the slashes or dots of a hostile request.
 4. Ladders are remembered by host and path. `python -m benchmarks.matching`: a remembered one takes
-   0.3 us whether there are 10 routes or 1,000; a new one 2 us.
+   0.13 us (0.8 us if a header decides), a new one 3 us, whether there are 10 routes or 1,000.
 
 A regex is the operator's own: one that backtracks without bound costs what it costs, once per new
 path. Paths are no longer than `downstream.head_bytes`.
@@ -121,7 +121,7 @@ class Table:
 
 
 def build(config: Config, generation: int) -> Table:
-    """Compile `config`. Cost: O(n log n) in its routes, about 15 ms for 1,000."""
+    """Compile `config`. Cost: O(n log n), about 10 ms for 1,000 routes, 70 ms if all are regexes."""
     return Table(
         config,
         generation,

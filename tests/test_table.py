@@ -5,15 +5,18 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router import table as table_module
 from router.conditions import literal_prefix
 from router.config.model import Config, Match
+from router.explain import build_request, explain, render
 from router.policies import Scope
 from router.table import Table, build
 
@@ -221,6 +224,31 @@ def test_methods_and_headers_must_hold_together() -> None:
     assert found(table, Head(fields=fields, method=b"GET")) is None
     assert found(table, Head(fields={b"a": b"1"})) is None
     assert found(table, Head(fields={**fields, b"a": b"2"})) is None
+
+
+def test_the_example_in_the_documentation_routes_as_its_table_says() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "routing.md").read_text("utf-8")
+    document = next(
+        yaml.safe_load(block)
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if block.startswith("routes:")
+    )
+    endpoints = {"endpoints": ["http://127.0.0.1:8001"]}
+    config = Config.model_validate({**document, "backends": {"v1": endpoints, "v2": endpoints}})
+    table = build(config, 1)
+    rows = re.findall(
+        r"^\| `(\S+) (\S+)`(?: with `(\S+): (\S+)`)?(?: to `(\S+)`)? \| `(\S+)` \|$",
+        text,
+        re.MULTILINE,
+    )
+    assert len(rows) == text.count("| `POST /") + text.count("| `GET /") == 7
+    for method, path, name, value, host, expected in rows:
+        fields = {name.encode(): value.encode()} if name else {}
+        route = table.match(Head(path.encode(), host.encode(), method.encode(), fields))
+        assert route is not None
+        assert route.name == expected
+    request = build_request("GET", "", "/v2/models/animals/infer", "::1", ["x-beta: no"])
+    assert render(explain(table, request)) in text
 
 
 # --- against a plain reading of the rules --------------------------------------------------------

@@ -135,7 +135,7 @@ class Health:
                 self._push(EndpointHealth(backend, url, checked.is_up))
                 logs.event(
                     log,
-                    "endpoint up" if checked.is_up else "endpoint down",
+                    "endpoint_up" if checked.is_up else "endpoint_down",
                     severity=logging.INFO if checked.is_up else logging.WARNING,
                     backend=backend,
                     endpoint=url,

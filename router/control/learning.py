@@ -221,7 +221,7 @@ class Learning:
                 try:
                     await self._store.purge(int(self._now() - window_s()))
                 except StateError as error:
-                    logs.event(log, "state not purged", severity=logging.ERROR, error=str(error))
+                    logs.event(log, "state_not_purged", severity=logging.ERROR, error=str(error))
 
     async def tick(self) -> None:
         """Work out, save and push the weights of every route that counted something."""
@@ -251,9 +251,9 @@ class Learning:
     def _report(self, error: str | None) -> None:
         """One line when saving begins to fail, one when it works again."""
         if error is not None and not self._is_failing:
-            logs.event(log, "state not saved", severity=logging.ERROR, error=error)
+            logs.event(log, "state_not_saved", severity=logging.ERROR, error=error)
         elif error is None and self._is_failing:
-            log.info("state saved again")
+            log.info("state_saved_again")
         self._is_failing = error is not None
 
     async def close(self) -> None:

@@ -108,7 +108,7 @@ class Supervisor:
         )
         for answer in answers:
             if isinstance(answer, TimeoutError):
-                log.warning("workers did not leave in time and are killed")
+                log.warning("workers_killed_at_deadline")
                 self.kill()
         # an answer is followed by the exit; a worker that forgets to is not waited for
         if self._slots:
@@ -160,7 +160,7 @@ class Supervisor:
             if isinstance(answer, TimeoutError):  # it cannot be left on the old config
                 logs.event(
                     log,
-                    "worker did not commit",
+                    "worker_did_not_commit",
                     severity=logging.ERROR,
                     worker=worker.slot,
                     generation=generation,
@@ -203,7 +203,7 @@ class Supervisor:
                 )
             except OSError as error:
                 _fail(joined, f"cannot start worker {slot}: {error}")
-                logs.event(log, "worker not started", severity=logging.ERROR, error=str(error))
+                logs.event(log, "worker_not_started", severity=logging.ERROR, error=str(error))
             else:
                 self._workers[slot] = worker
                 if self._draining.is_set():
@@ -256,7 +256,7 @@ class Supervisor:
     def _report_death(self, worker: Worker, status: int, problem: str | None) -> None:
         logs.event(
             log,
-            "worker died",
+            "worker_died",
             severity=logging.ERROR,
             worker=worker.slot,
             pid=worker.pid,

@@ -87,6 +87,7 @@ class Worker:
         self._channel_ended = asyncio.Event()
         self._waiting: dict[tuple[type[Any], int], asyncio.Future[Message]] = {}
         self._repeat: list[Message] | None = None
+        self._has_config = False
 
     @classmethod
     async def spawn(
@@ -150,8 +151,12 @@ class Worker:
             self._waiting.pop((kind, number), None)
 
     def push(self, message: Message) -> None:
-        """Tell of a change that a prepared trial does not know: repeated when that is committed."""
-        self.send(message)
+        """Tell of a change that a prepared trial does not know: repeated when that is committed.
+
+        A worker that has no config yet will get it with its first.
+        """
+        if self._has_config:
+            self.send(message)
         if self._repeat is not None:
             self._repeat.append(message)
 
@@ -163,6 +168,7 @@ class Worker:
     def end_trial(self) -> None:
         """The trial was committed or discarded (and the worker told): repeat what it missed."""
         missed, self._repeat = self._repeat or [], None
+        self._has_config = True
         self.prepared = 0
         for message in missed:
             self.send(message)

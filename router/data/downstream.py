@@ -47,8 +47,8 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_buffer", "_decoder", "_head_began", "_is_body_done", "_is_closing",
-        "_is_paused", "_remaining", "_unread_bytes", "deadline", "handler", "peer", "slot_s",
-        "transport", "worker",
+        "_is_paused", "_is_write_paused", "_remaining", "_unread_bytes", "deadline", "handler",
+        "peer", "slot_s", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -61,6 +61,7 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         self._is_paused = False
         self._is_closing = False
+        self._is_write_paused = False
         self._unread_bytes = 0
         # per request
         self.handler: Handler | None = None
@@ -86,7 +87,7 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return  # lingering: what comes now is nobody's
-        if self.handler is None:
+        if self.handler is None and not self._is_write_paused:
             if self._buffer:
                 data = self._buffer + data
             self._read_head(data)
@@ -109,15 +110,19 @@ class Downstream(asyncio.Protocol):
         self.worker.on_connection_lost(self)
 
     def pause_writing(self) -> None:
+        self._is_write_paused = True
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._wait(self.worker.limits.body_timeout)
         if self.handler is not None:
             self.handler.on_client_paused()
-            self._unread_bytes = self.transport.get_write_buffer_size()
-            self._wait(self.worker.limits.body_timeout)
 
     def resume_writing(self) -> None:
+        self._is_write_paused = False
         if self.handler is not None:
             self.deadline = inf
             self.handler.on_client_resumed()
+        elif self._buffer:
+            self._next_request()
 
     # Timed
 
@@ -145,7 +150,7 @@ class Downstream(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Take no more from the client; its clock stops, since it is not the one who waits."""
-        if not self._is_paused and not self._is_closing:
+        if not (self._is_paused or self._is_closing or self.transport.is_closing()):
             self._is_paused = True
             self.transport.pause_reading()
             if not self._is_body_done:
@@ -153,7 +158,7 @@ class Downstream(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Take bytes again."""
-        if self._is_paused and not self._is_closing:
+        if self._is_paused and not (self._is_closing or self.transport.is_closing()):
             self._is_paused = False
             self.transport.resume_reading()
             if not self._is_body_done:
@@ -278,7 +283,6 @@ class Downstream(asyncio.Protocol):
         else:
             self.handler = None
             handler.on_client_gone()
-            self.worker.in_flight -= 1
         self.transport.write(write_problem(error.refusal, error.detail, b"", close=True))
         self._linger()
 
@@ -290,13 +294,19 @@ class Downstream(asyncio.Protocol):
         if self._is_closing:
             return
         if not keep_alive or worker.is_draining:
-            self._linger()
+            if is_request_complete:
+                self._is_closing = True
+                self.transport.close()
+            else:
+                self._linger()
             return
         limits = worker.limits
         deadline = monotonic() + limits.idle_timeout
         self.deadline = deadline
         if deadline < self.slot_s:
             worker.wheel.arm(self, deadline)
+        if self._is_write_paused:
+            return  # the client must first read what it got: resume_writing goes on
         if self._buffer:
             worker.loop.call_soon(self._next_request)
         elif self._is_paused:
@@ -304,7 +314,7 @@ class Downstream(asyncio.Protocol):
 
     def _next_request(self) -> None:
         """Read on in bytes that came before the last response was complete."""
-        if self.handler is not None or self._is_closing:
+        if self.handler is not None or self._is_closing or self._is_write_paused:
             return
         data, self._buffer = self._buffer, b""
         self.resume_reading()
@@ -318,11 +328,12 @@ class Downstream(asyncio.Protocol):
         """
         self._is_closing = True
         self._buffer = b""
+        if self.transport.is_closing():
+            return
         if self._is_paused:
             self._is_paused = False
             self.transport.resume_reading()
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+        self.transport.write_eof()
         self._wait(LINGER_S)
 
     def close_if_idle(self) -> None:

@@ -100,6 +100,8 @@ class Exchange:
         held = self._held
         upstream.transport.write(held[0] if len(held) == 1 else b"".join(held))
         self._was_sent = True
+        if self._head.method not in _IDEMPOTENT:
+            self._held = []
         if self.is_request_complete:
             upstream.expect_response()
         else:

@@ -8,9 +8,11 @@ Strategy:
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
 from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
@@ -109,6 +111,7 @@ class BackendPool:
             EndpointPool(self, item.url, item.weight) for item in config.endpoints
         )
         self._up = self.endpoints
+        self._cumulative = self._weigh()
 
     def __repr__(self) -> str:
         up = f"{len(self._up)}/{len(self.endpoints)} up"
@@ -125,6 +128,7 @@ class BackendPool:
             if endpoint.url == url:
                 endpoint.is_up = is_up
         self._up = tuple(endpoint for endpoint in self.endpoints if endpoint.is_up)
+        self._cumulative = self._weigh()
         if not self._up:
             while self.pending:
                 call = self.pending.popleft()
@@ -141,20 +145,29 @@ class BackendPool:
 
     # choosing: pure over counters
 
+    def _weigh(self) -> list[float] | None:
+        """Cumulative weights of the endpoints that are up, or None when they weigh the same."""
+        weights = [endpoint.weight for endpoint in self._up]
+        return None if len(set(weights)) <= 1 else list(accumulate(weights))
+
+    def _draw(self) -> EndpointPool:
+        """One of the endpoints that are up, at random by weight."""
+        cumulative = self._cumulative
+        if cumulative is None:
+            return self._up[int(self._random() * len(self._up))]
+        return self._up[bisect_right(cumulative, self._random() * cumulative[-1])]
+
     def _choose(self, avoid: frozenset[str]) -> EndpointPool | None:
         """The less busy, by weight, of two endpoints drawn at random (Mitzenmacher 2001)."""
         up = self._up
-        if avoid:
-            up = tuple(endpoint for endpoint in up if endpoint.url not in avoid) or up
-        count = len(up)
-        if count <= 1:
+        if len(up) <= 1:
             return up[0] if up else None
-        first = int(self._random() * count)
-        second = int(self._random() * (count - 1))
-        if second >= first:
-            second += 1
-        a, b = up[first], up[second]
-        return a if (a.in_flight + 1) * b.weight <= (b.in_flight + 1) * a.weight else b
+        if avoid:
+            others = [endpoint for endpoint in up if endpoint.url not in avoid]
+            if others:
+                return min(others, key=lambda endpoint: endpoint.in_flight / endpoint.weight)
+        a, b = self._draw(), self._draw()
+        return a if a.in_flight * b.weight <= b.in_flight * a.weight else b
 
     # acting
 

@@ -139,14 +139,14 @@ class Upstream(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """The client takes no more: stop reading, and stop the clock on the endpoint."""
-        if not self._paused:
+        if not self._paused and not self.transport.is_closing():
             self._paused = True
             self.deadline = inf
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """The client takes bytes again."""
-        if self._paused:
+        if self._paused and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
             self.expect_progress()

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_network
 from random import Random
 from typing import Any, Final
@@ -49,6 +50,10 @@ ORPHAN_S: Final = 30.0
 """How long a worker goes on serving without control before it drains."""
 REQUEST_LINE_MAX_BYTES: Final = 8192
 _PEERS_MAX: Final = 10_000
+_BACKLOG: Final = 4096
+"""Connections the kernel queues; it takes the smaller of this and `net.core.somaxconn`."""
+_FAREWELL_S: Final = 1.0
+"""How long the last messages to control may take to leave."""
 _log = logging.getLogger("router.data")
 
 
@@ -76,6 +81,7 @@ class Worker:
         self._listener = listener
         self._channel_end = channel_end
         self._channel: Channel | None = None
+        self._channel_closed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[Downstream] = set()
         self._networks: tuple[Network, ...] = ()
@@ -103,7 +109,9 @@ class Worker:
         self._send_stats(0)
         self._channel.send(Drained(self.number, self.in_flight))
         self._channel.close()
-        await asyncio.sleep(0)  # lets the channel's transport flush and close
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._channel_closed.wait()
 
     def _later(self, delay_s: float, action: Callable[[], object]) -> None:
         self._timers.append(self.loop.call_later(delay_s, action))
@@ -135,6 +143,7 @@ class Worker:
 
     def _on_orphaned(self) -> None:
         """Control is gone: serve on with the last snapshot, then leave."""
+        self._channel_closed.set()
         pages = list(self._asked.values())
         self._asked.clear()
         for page in pages:
@@ -211,13 +220,17 @@ class Worker:
         self._trial = None
 
     async def _start_accepting(self) -> None:
-        self._server = await self.loop.create_server(lambda: Downstream(self), sock=self._listener)
+        self._server = await self.loop.create_server(
+            lambda: Downstream(self), sock=self._listener, backlog=_BACKLOG
+        )
 
     def _on_accepting(self, task: "asyncio.Task[None]", generation: int) -> None:
         task.result()
         self._send(Committed(generation))
 
     def _set_weights(self, message: Weights) -> None:
+        if not self._is_serving:
+            return  # the coming Prepare carries the weights
         binding = self.snapshot.binding(message.route)
         if binding is not None and message.version > binding.weights_version:
             binding.weights_version = message.version
@@ -227,8 +240,10 @@ class Worker:
             binding.assign = assignment.assign
 
     def _set_health(self, backend: str, url: str, is_up: bool) -> None:
-        for pool in self.snapshot.pools_of(backend):
-            pool.set_health(url, is_up)
+        known = [self.snapshot] if self._is_serving else []
+        for snapshot in (*known, *((self._trial,) if self._trial else ())):
+            for pool in snapshot.pools_of(backend):
+                pool.set_health(url, is_up)
 
     # counting
 

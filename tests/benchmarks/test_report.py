@@ -1,0 +1,100 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import report, workload
+from benchmarks.compare import Comparison, Cost, Plan, Sample
+from benchmarks.openloop import OpenLoop
+from benchmarks.peers import NGINX, PEERS, POINTSMAN
+from benchmarks.probe import Split
+from benchmarks.wrk import ClosedLoop
+
+_MIB = 1024 * 1024
+_PLAN = Plan(workload.load("json_canary"), (POINTSMAN, NGINX), 2, 5, 32, 2000)
+
+
+def _sample(name: str, cpu_us: float, p99_us: float, others: float = 0.0) -> Sample:
+    return Sample(
+        contender=name,
+        round=0,
+        closed=ClosedLoop(requests=50_000, duration_s=5.0, p50_us=1, p99_us=2, p999_us=3),
+        open=OpenLoop(10_000, 0, 5.0, 100.0, p99_us, 900.0, 1000.0, 20.0),
+        cost=Cost(cpu_us, cpu_us - 1, 0.99, 30 * _MIB, 20 * _MIB),
+        load_core=0.5,
+        others=others,
+    )
+
+
+def _text(*samples: Sample) -> str:
+    comparison = Comparison(samples, {"nginx": Split(0.1, True)})
+    return report.text(_PLAN, comparison, {"nginx": "nginx 1"}, {"kernel": "Linux"})
+
+
+_OURS = (_sample("pointsman", 30, 150), _sample("pointsman", 34, 170))
+_NGINX = (_sample("nginx", 20, 100), _sample("nginx", 20, 100))
+
+
+def test_the_report_names_the_machine_versions_and_method() -> None:
+    text = _text(*_OURS, *_NGINX)
+    assert text.startswith("kernel: Linux\nnginx: nginx 1\n")
+    assert "2 interleaved rounds" in text
+    assert "| nginx " in text
+
+
+def test_ratios_to_each_peer_are_shown_with_their_range() -> None:
+    lines = [line for line in _text(*_OURS, *_NGINX).splitlines() if line.startswith("| / nginx")]
+    assert len(lines) == 1
+    assert "1.60 (1.50…1.70)" in lines[0]
+
+
+def test_a_target_is_met_or_missed_by_the_median_of_the_ratios() -> None:
+    assert "met    CPU per request / nginx's: 1.60 (<= 1.8)" in _text(*_OURS, *_NGINX)
+    slower = tuple(_sample("pointsman", 40, 150) for _ in range(2))
+    assert "MISSED CPU per request / nginx's: 2.00 (<= 1.8)" in _text(*slower, *_NGINX)
+
+
+def test_a_lower_bound_is_missed_from_below() -> None:
+    target = next(target for target in report.TARGETS if not target.is_upper)
+    assert target.verdict(target.bound).startswith("met")
+    assert target.verdict(target.bound - 0.1).startswith("MISSED")
+
+
+def test_a_target_against_an_absent_peer_is_not_judged() -> None:
+    assert "Envoy" not in _text(*_OURS, *_NGINX)
+
+
+def test_without_the_router_peers_are_shown_and_nothing_is_judged() -> None:
+    text = _text(*_NGINX)
+    assert "| nginx " in text
+    assert "met" not in text.split("\n\n", 1)[1].lower()
+
+
+def test_a_busy_machine_is_warned_about() -> None:
+    assert "WARNING" not in _text(*_NGINX)
+    assert "WARNING" in _text(*_NGINX, _sample("nginx", 20, 100, others=0.4))
+
+
+def test_a_full_load_core_is_noted() -> None:
+    full = replace(_NGINX[0], load_core=0.99)
+    assert "the load core was full for nginx" in _text(full)
+
+
+def test_the_origin_alone_has_no_cost_and_no_ratio() -> None:
+    floor = replace(_sample("origin", 1, 50), cost=None)
+    text = _text(floor, replace(floor, round=1), *_OURS, *_NGINX)
+    assert "| origin" in text
+    assert "| / origin" not in text
+
+
+def test_the_json_holds_every_sample(tmp_path: Path) -> None:
+    comparison = Comparison((*_OURS, *_NGINX), {"nginx": Split(0.1, True)})
+    path = tmp_path / "made" / "result.json"
+    report.write(path, report.document(_PLAN, comparison, {}, {}))
+    read = json.loads(path.read_text())
+    assert [sample["contender"] for sample in read["samples"]] == ["pointsman"] * 2 + ["nginx"] * 2
+    assert read["samples"][0]["cost"]["cpu_us"] == 30
+    assert read["plan"]["workload"] == "json_canary"
+
+
+def test_every_target_names_a_peer_there_is() -> None:
+    assert {target.peer for target in report.TARGETS} <= {peer.name for peer in PEERS}

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from benchmarks import workload
+from benchmarks.errors import BenchmarkError
+from benchmarks.peers import PEERS, POINTSMAN
+from benchmarks.workload import Places, build_requests, read_requests, write_requests
+
+_PLACES = Places(Path("/run/x"), port=1, admin_port=2, v1_port=3, v2_port=4)
+
+
+def test_a_request_is_built_for_each_user() -> None:
+    template = 'POST /a HTTP/1.1\nHost: h\nX-User-Id: u-@USER@\n\n{"a":1}\n'
+    assert build_requests(template, 2) == [
+        b'POST /a HTTP/1.1\r\nHost: h\r\nX-User-Id: u-000000\r\nContent-Length: 7\r\n\r\n{"a":1}',
+        b'POST /a HTTP/1.1\r\nHost: h\r\nX-User-Id: u-000001\r\nContent-Length: 7\r\n\r\n{"a":1}',
+    ]
+
+
+def test_a_request_without_a_body_has_no_content_length() -> None:
+    assert build_requests("GET / HTTP/1.1\nHost: h\n\n", 1) == [
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    ]
+
+
+def test_requests_survive_the_file_between_programs(tmp_path: Path) -> None:
+    requests = [b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n\r\nbody"]
+    assert read_requests(write_requests(requests, tmp_path / "requests")) == requests
+
+
+def test_places_are_filled_in() -> None:
+    assert _PLACES.fill("@DIR@ @PORT@ @ADMIN_PORT@ @V1_PORT@ @V2_PORT@") == "/run/x 1 2 3 4"
+
+
+def test_an_unknown_place_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match="@NOWHERE@ is not known"):
+        _PLACES.fill("listen @NOWHERE@")
+
+
+def test_an_unknown_workload_is_refused_with_those_there_are() -> None:
+    with pytest.raises(BenchmarkError, match=r"there are: .*json_canary"):
+        workload.load("nothing")
+
+
+@pytest.mark.parametrize("name", workload.names())
+def test_a_workload_brings_a_config_for_every_proxy(name: str, tmp_path: Path) -> None:
+    places = Places(tmp_path, port=1, admin_port=2, v1_port=3, v2_port=4)
+    workload.load(name).render(places)
+    for peer in (POINTSMAN, *PEERS):
+        for argument in (*peer.arguments, *peer.environment.values()):
+            filled = places.fill(argument).rpartition("=")[2]
+            if filled.startswith(str(tmp_path)):
+                assert Path(filled).exists(), f"{name} has nothing for {peer.name}: {argument}"
+    assert (tmp_path / "origin.conf").exists()
+    assert not any("@PORT@" in path.read_text() for path in tmp_path.iterdir())
+    assert len(set(workload.load(name).requests())) == workload.USERS
+
+
+def test_free_ports_are_distinct() -> None:
+    assert len(set(workload.free_ports(20))) == 20
