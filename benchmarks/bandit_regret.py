@@ -1,8 +1,8 @@
 """What the bandit loses against always sending to the best variant, in simulated environments.
 
-Command: `python -m benchmarks.bandit_regret [--seeds N] [--environments b2,b3]`. Pure arithmetic, no
-traffic: one route, 20,000 exposures, weights recomputed every 200. A reward arrives at once or 500
-exposures later. The figures depend on nothing but the code and the seeds.
+Command: `python -m benchmarks.bandit_regret [--seeds N] [--environments b2,b3]`. Pure arithmetic,
+no traffic: one route, 20,000 exposures, weights recomputed every 200. A reward arrives at once or
+500 exposures later. The figures depend on nothing but the code and the seeds.
 """
 
 import argparse

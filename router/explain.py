@@ -259,7 +259,9 @@ def _route_lines(explanation: Explanation) -> Iterable[str]:
     else:
         yield f"variant     {explanation.variant}"
     reason = explanation.reason or ""
-    yield f"reason      {reason}: {_REASONS.get(reason, 'the policy decides')}"
+    is_new_unit = explanation.variant is None and reason != "random"
+    why = "a new unit is drawn" if is_new_unit else _REASONS.get(reason, "the policy decides")
+    yield f"reason      {reason}: {why}"
     if explanation.propensity is not None:
         yield f"propensity  {format_share(explanation.propensity)}"
     width = max((len(item.variant) for item in explanation.variants), default=0)

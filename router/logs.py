@@ -52,7 +52,7 @@ def event(
 
 
 def escaped(text: str) -> str:
-    """`text` with everything that is not printable (controls, line ends) as `\\x1b`-like escapes."""
+    """`text` with all that is not printable (controls, line ends) escaped like `\\x1b`."""
     if text.isprintable():
         return text
     return "".join(_escape(character) for character in text)

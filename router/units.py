@@ -67,7 +67,8 @@ def parse_size(value: object) -> int:
     match = re.fullmatch(_SIZE_PATTERN, value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(
-            f"{value!r} is not a size, write a number and B, KiB, MiB, GiB, KB, MB or GB, like 64KiB"
+            f"{value!r} is not a size, write a number and B, KB, MB, GB, KiB, MiB or GiB, "
+            "like 64KiB"
         )
     size = Decimal(match[1]) * _SIZE_UNITS_BYTES[match[2]]
     if size != int(size):
@@ -92,6 +93,25 @@ def parse_share(value: object) -> float:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{value!r} is not a share between 0% and 100%")
     return share
+
+
+def format_duration(seconds: float) -> str:
+    """`10m` for 600.0: the largest unit that leaves a whole number; `0s` for 0."""
+    if seconds == 0:
+        return "0s"
+    exact = Decimal(repr(seconds))
+    for unit in reversed(_DURATION_UNITS_S):
+        if exact % _DURATION_UNITS_S[unit] == 0:
+            return f"{exact / _DURATION_UNITS_S[unit]:f}".removesuffix(".0") + unit
+    return f"{seconds:f}s"
+
+
+def format_size(size: int) -> str:
+    """`64KiB` for 65536: the largest binary unit that leaves a whole number."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _SIZE_UNITS_BYTES[unit] == 0:
+            return f"{size // _SIZE_UNITS_BYTES[unit]}{unit}"
+    return f"{size}B"
 
 
 def format_share(share: float) -> str:

@@ -61,6 +61,7 @@ CONFIG: dict[str, Any] = {
     },
     "routes": [
         {"name": "rest", "backend": "v1"},
+        {"name": "later", "match": {"path": "/w/"}, "backend": "v1"},
         {
             "name": "animals",
             "match": {"path": "/v2/models/animals/"},
@@ -135,7 +136,8 @@ def test_a_route_given_by_name_is_taken_whatever_its_match_says(table: Table) ->
         ("animal", "no route is named 'animal', did you mean 'animals'?"),
         (
             "zzz",
-            "no route is named 'zzz', there are rest, animals, animals-beta, health, other-host",
+            "no route is named 'zzz', "
+            "there are rest, later, animals, animals-beta, health, other-host",
         ),
     ],
 )
@@ -146,7 +148,7 @@ def test_an_unknown_route_is_an_error_that_suggests(table: Table, name: str, mes
 
 
 def test_no_route_is_told_with_the_nearest_miss_first() -> None:
-    table = build(Config.model_validate({**CONFIG, "routes": CONFIG["routes"][3:]}), 1)
+    table = build(Config.model_validate({**CONFIG, "routes": CONFIG["routes"][4:]}), 1)
     assert render(explain(table, request(path="/health"))) == (
         "route       none: the answer is 404\n"
         "tried:\n"
@@ -171,6 +173,9 @@ def test_where_chance_decides_no_variant_is_claimed(stubbed: Table, header: str)
         ("v2", 0.25),
     ]
     assert "variant     by chance, with the weights below\n" in render(explanation)
+    assert ("reason      sticky: a new unit is drawn\n" in render(explanation)) is (
+        header == "x-mint: 1"
+    )
     assert ("cookie is issued" in render(explanation)) is (header == "x-mint: 1")
 
 

@@ -1,6 +1,7 @@
 """Receipts: what was issued is read back; anything else is refused, quietly."""
 
 import base64
+import hmac
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,13 @@ def test_a_token_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) 
         patched.setattr("router.receipts._VERSION", 2)
         token = token_for()
     assert verify(KEY, token) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 17])
+def test_a_signed_payload_too_short_to_be_a_receipt_is_refused(size: int) -> None:
+    payload = b"\x01" * size
+    tag = hmac.digest(KEY, payload, "sha256")[:16]
+    assert verify(KEY, base64.urlsafe_b64encode(payload + tag).decode()) is None
 
 
 @given(

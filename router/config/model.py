@@ -1,87 +1,37 @@
 """The frozen Config: what the YAML means, as values. Nothing here reads files or knows lines.
 
-A Config is built whole and never edited. Rules that concern one value stand on its type; rules
-that span values (a route names a backend that exists) stand in the validators of `Config`.
+A Config is built whole and never edited. Rules that concern one value stand on its type
+(`values.py`), rules within one mapping on its model, rules between mappings in `crosscheck.py`.
 Keys, types, defaults and docstrings here are also the JSON Schema and the reference page.
 """
 
-import ipaddress
-import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Final, Literal
-from urllib.parse import urlsplit
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Union
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from router.config.values import (
+    Address,
+    EndpointUrl,
+    FeedbackPath,
+    Flag,
+    HeaderName,
+    Host,
+    Method,
+    Name,
+    Network,
+    Path,
+    Regex,
+    StateUrl,
+    Whole,
+    is_loopback,
+)
 from router.policies import POLICIES, Model, Options
 from router.policies.single import SingleOptions
 from router.units import Duration, Share, Size
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
-_HOST: Final = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]")
-_PATH: Final = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is not a name, use letters, digits, '.', '_' and '-', at most 63, "
-            "starting with a letter or digit"
-        )
-    return value
-
-
-def _header_name(value: str) -> str:
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is not a header name")
-    return value.lower()
-
-
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{value!r} is not an address, write host:port, like 0.0.0.0:8080")
-    bare = host.removeprefix("[").removesuffix("]")
-    if bare != "localhost":
-        try:
-            ipaddress.ip_address(bare)
-        except ValueError:
-            raise ValueError(
-                f"{value!r} is not an address to listen on, write an IP address and a port, "
-                "like 0.0.0.0:8080 or [::]:8080"
-            ) from None
-    return value
-
-
-def _endpoint_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not a URL: {error}") from None
-    if parts.scheme != "http":
-        raise ValueError(f"{value!r} is not an endpoint, write http://host:port")
-    if not parts.hostname or port == 0 or parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(f"{value!r} is not an endpoint, write http://host:port with nothing after it")
-    if parts.path not in ("", "/"):
-        raise ValueError(f"{value!r} has a path; targets are relayed byte for byte, so an endpoint has none")
-    return value.rstrip("/")
-
-
-def _network(value: str) -> str:
-    try:
-        ipaddress.ip_network(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a network, write an address or a CIDR block, like 10.0.0.0/8") from None
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-Address = Annotated[str, AfterValidator(_address)]
-EndpointUrl = Annotated[str, AfterValidator(_endpoint_url)]
-Network = Annotated[str, AfterValidator(_network)]
+CANNOT_CHANGE: Final = ("listen", "admin", "workers", "state")
+"""Top-level keys that need a restart."""
 
 
 class Admin(Model):
@@ -89,15 +39,15 @@ class Admin(Model):
 
     listen: Address = "127.0.0.1:9901"
     """Address of the admin API. Off loopback it needs a token."""
-    token: Annotated[str, Field(min_length=16)] | None = None
-    """Bearer token that every changing call must carry."""
+    token: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
+    """Bearer token that every changing call must carry, at least 16 characters."""
 
     @model_validator(mode="after")
     def _token_off_loopback(self) -> "Admin":
-        host = self.listen.rpartition(":")[0].removeprefix("[").removesuffix("]")
-        if self.token is None and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        if self.token is None and not is_loopback(self.listen):
             raise ValueError(
-                f"the admin API on {self.listen} needs a token: set admin.token, or listen on 127.0.0.1"
+                f"the admin API on {self.listen} needs a token: set admin.token, "
+                "or listen on 127.0.0.1"
             )
         return self
 
@@ -105,17 +55,17 @@ class Admin(Model):
 class Downstream(Model):
     """How clients are treated."""
 
-    head_timeout: Duration = 10.0
+    head_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """From the first byte of a request to the end of its head."""
-    idle_timeout: Duration = 75.0
+    idle_timeout: Annotated[Duration, Field(gt=0)] = 75.0
     """How long a kept-alive connection may wait for its next request."""
-    body_timeout: Duration = 60.0
+    body_timeout: Annotated[Duration, Field(gt=0)] = 60.0
     """Longest pause in a request body, or in a client's reading of a response."""
     head_bytes: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = 32 * 1024
     """Largest request head."""
-    headers: Annotated[int, Field(ge=8, le=1000)] = 100
+    headers: Annotated[Whole, Field(ge=8, le=1000)] = 100
     """Most header fields in a request."""
-    body_bytes: Size = 1024 * 1024 * 1024
+    body_bytes: Annotated[Size, Field(ge=1)] = 1024 * 1024 * 1024
     """Largest request body."""
 
 
@@ -123,7 +73,9 @@ class Logging(Model):
     """What is written to standard error."""
 
     format: Literal["readable", "json"] = "readable"
+    """Lines for people, or one JSON object per line."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
     access_sample: Share = 0.0
     """Share of requests that get an access line."""
 
@@ -131,24 +83,24 @@ class Logging(Model):
 class Feedback(Model):
     """Rewards posted by clients."""
 
-    path: Annotated[str, Field(pattern=r"^/-/[a-z0-9/_-]+$")] = "/-/feedback"
+    path: FeedbackPath = "/-/feedback"
     """Path on the listener, below the reserved prefix `/-/`."""
-    window: Duration = 3600.0
+    window: Annotated[Duration, Field(ge=1)] = 3600.0
     """How long after the response a receipt is accepted."""
-    key: Annotated[str, Field(min_length=32)] | None = None
-    """Secret that signs receipts; by default made once and kept in the state store."""
-    max_body: Size = 1024 * 1024
+    key: Annotated[str, Field(min_length=32)] | None = Field(default=None, repr=False)
+    """Signs receipts, at least 32 characters. By default made once and kept in the state store."""
+    max_body: Annotated[Size, Field(ge=1)] = 1024 * 1024
     """Largest feedback body."""
-    max_items: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_items: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
     """Most rewards in one body."""
 
 
 class ClientHeaders(Model):
     """Headers that responses carry in the router's name."""
 
-    variant: bool = True
+    variant: Flag = True
     """`x-router-variant`: which variant answered."""
-    route: bool = True
+    route: Flag = True
     """`x-router-route`: which route matched."""
 
 
@@ -156,7 +108,8 @@ class Endpoint(Model):
     """One replica of a backend."""
 
     url: EndpointUrl
-    weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+    """`http://host:port`, without a path."""
+    weight: Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)] = 1.0
     """Relative share of the backend's requests."""
 
 
@@ -168,11 +121,14 @@ class HealthCheck(Model):
     """An active check of every endpoint of a backend."""
 
     path: Annotated[str, Field(pattern=r"^/[!-~]*$")]
+    """Target of the GET request; 200 to 399 is a success."""
     interval: Annotated[Duration, Field(ge=0.1)] = 5.0
+    """From one check of an endpoint to its next."""
     timeout: Annotated[Duration, Field(gt=0)] = 1.0
-    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    """An answer that takes longer is a failure."""
+    healthy_after: Annotated[Whole, Field(ge=1, le=100)] = 2
     """Successes in a row that make a failed endpoint healthy again."""
-    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
+    unhealthy_after: Annotated[Whole, Field(ge=1, le=100)] = 3
     """Failures in a row that take an endpoint out."""
 
 
@@ -180,6 +136,7 @@ class Timeouts(Model):
     """How long an endpoint may take."""
 
     connect: Annotated[Duration, Field(gt=0)] = 1.0
+    """From the attempt to connect to the connection."""
     first_byte: Annotated[Duration, Field(gt=0)] = 60.0
     """From the request's last byte to the response's first."""
     idle: Annotated[Duration, Field(gt=0)] = 60.0
@@ -189,45 +146,62 @@ class Timeouts(Model):
 class Limits(Model):
     """Bounds on what one worker does to a backend."""
 
-    connections: Annotated[int, Field(ge=1, le=65535)] = 512
+    connections: Annotated[Whole, Field(ge=1, le=65535)] = 512
     """Connections to one endpoint."""
-    pending: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
+    pending: Annotated[Whole, Field(ge=0, le=1_000_000)] = 1024
     """Requests waiting for a connection; one more is refused with 503."""
+    pending_timeout: Annotated[Duration, Field(gt=0)] = 5.0
+    """How long a request may wait for a connection; then it is refused with 503."""
 
 
 class Backend(Model):
     """One version of a model: a pool of endpoints that serve it."""
 
     endpoints: Annotated[
-        tuple[Annotated[Endpoint, BeforeValidator(_endpoint, json_schema_input_type=str | Endpoint)], ...],
+        tuple[
+            Annotated[
+                Endpoint, BeforeValidator(_endpoint, json_schema_input_type=EndpointUrl | Endpoint)
+            ],
+            ...,
+        ],
         Field(min_length=1),
     ]
+    """Replicas: URLs, or mappings of `url` and `weight`."""
     health: HealthCheck | None = None
+    """Active health checks; without them every endpoint counts as healthy."""
     timeout: Timeouts = Timeouts()
+    """How long an endpoint may take."""
     limits: Limits = Limits()
+    """Bounds on what one worker does to this backend."""
     keep_alive: Annotated[Duration, Field(gt=0)] = 30.0
-    """How long an idle connection to an endpoint is kept. Below the server's own keep-alive time."""
+    """How long an idle connection to an endpoint is kept. Keep it below the server's own time."""
 
     @model_validator(mode="after")
     def _distinct_endpoints(self) -> "Backend":
-        repeated = _repeated(endpoint.url for endpoint in self.endpoints)
-        if repeated:
-            raise ValueError(f"endpoint {repeated[0]} is listed twice")
+        url, count = Counter(endpoint.url for endpoint in self.endpoints).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"endpoint {url} is listed twice")
         return self
 
 
 class HeaderMatch(Model):
     """A condition on one request header: exactly one of these."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
     exact: str | None = None
+    """Is the whole value. A bare text means this."""
     prefix: Annotated[str, Field(min_length=1)] | None = None
-    regex: "Regex | None" = None
-    """Must match the whole value."""
-    present: bool | None = None
+    """The value begins with it."""
+    regex: Regex | None = None
+    """Matches the whole value."""
+    present: Flag | None = None
+    """true: the header is there, with any value. false: it is not there."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> "HeaderMatch":
-        if len(self.model_fields_set) != 1:
+        given = (self.exact, self.prefix, self.regex, self.present)
+        if sum(condition is not None for condition in given) != 1:
             raise ValueError("a header condition has exactly one of exact, prefix, regex, present")
         return self
 
@@ -236,56 +210,41 @@ def _header_match(value: object) -> object:
     return {"exact": value} if isinstance(value, str) else value
 
 
-def _regex(value: str) -> str:
-    try:
-        re.compile(value.encode("utf-8"))
-    except re.error as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+def _distinct_headers(value: object) -> object:
+    if isinstance(value, dict) and value:
+        name, count = Counter(str(name).lower() for name in value).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"header {name} is given twice; case makes no difference")
     return value
-
-
-def _host(value: str) -> str:
-    if not _HOST.fullmatch(value):
-        raise ValueError(f"{value!r} is not a host, write a name, like api.example.org or *.example.org")
-    return value.lower().rstrip(".")
-
-
-def _path(value: str) -> str:
-    if not _PATH.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is not a path, write printable ASCII that starts with '/', without '?' or '#'"
-        )
-    if value.startswith("/-/"):
-        raise ValueError("paths below /-/ belong to the router itself")
-    return value
-
-
-Regex = Annotated[str, AfterValidator(_regex)]
-Host = Annotated[str, AfterValidator(_host)]
-Path = Annotated[str, AfterValidator(_path)]
-Method = Annotated[str, Field(pattern=r"^[A-Z][A-Z-]{0,31}$")]
 
 
 class Match(Model):
     """Which requests a route takes; all conditions must hold."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["path", "path_regex"]}})
 
     host: Host | None = None
     """A name, or `*.suffix` for every name below it. Compared without port and case."""
     path: Path | None = None
     """A prefix when it ends in `/`, exact otherwise."""
     path_regex: Regex | None = None
-    """Must match the whole path."""
+    """Matches the whole path. Instead of `path`."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] | None = None
+    """Any of these, in capitals."""
     headers: (
-        dict[
-            HeaderName,
-            Annotated[
-                HeaderMatch,
-                BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch),
+        Annotated[
+            dict[
+                HeaderName,
+                Annotated[
+                    HeaderMatch,
+                    BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch),
+                ],
             ],
+            BeforeValidator(_distinct_headers),
         ]
         | None
     ) = None
+    """Header name -> its value, or a mapping of one of exact, prefix, regex, present."""
 
     @model_validator(mode="after")
     def _one_path(self) -> "Match":
@@ -298,37 +257,55 @@ class Shadow(Model):
     """A copy of requests to a backend whose answers nobody gets."""
 
     backend: Name
+    """Gets the copies."""
     sample: Share
     """Share of requests that are copied."""
     max_body: Size = 1024 * 1024
     """Larger request bodies are not copied."""
-    in_flight: Annotated[int, Field(ge=1, le=10_000)] = 100
+    in_flight: Annotated[Whole, Field(ge=1, le=10_000)] = 100
     """Copies in progress per worker; more are dropped and counted."""
-    in_flight_bytes: Size = 16 * 1024 * 1024
+    in_flight_bytes: Annotated[Size, Field(ge=1)] = 16 * 1024 * 1024
     """Bytes of request bodies held for copies per worker."""
     timeout: Annotated[Duration, Field(gt=0)] = 5.0
     """A copy that takes longer is ended."""
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> "Shadow":
+        if self.max_body > self.in_flight_bytes:
+            raise ValueError(
+                f"max_body is {self.max_body} bytes, expected no more than in_flight_bytes, "
+                f"{self.in_flight_bytes}: larger copies would never leave"
+            )
+        return self
 
 
 if TYPE_CHECKING:
     AnyPolicy = Options
 else:
-    from typing import Union
-
     AnyPolicy = Annotated[Union[tuple(POLICIES.values())], Field(discriminator="type")]  # noqa: UP007 - built from the registry
 
 
 class Route(Model):
     """A match with a policy, or with the one backend that answers."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["backend"]}, {"required": ["policy"]}]}
+    )
+
     name: Name
+    """Unique; in metrics, headers and the admin API, and the default `salt`."""
     match: Match = Match()
+    """Which requests it takes; without it, all."""
     backend: Name | None = None
+    """The one backend that answers. Instead of `policy`."""
     policy: AnyPolicy | None = None
+    """How a request picks a variant."""
     shadow: tuple[Shadow, ...] = ()
+    """Backends that get copies of the requests."""
     salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Salts the hash of sticky units; by default the route's name."""
     headers: ClientHeaders = ClientHeaders()
+    """Headers that responses carry in the router's name."""
 
     @model_validator(mode="after")
     def _one_of_backend_and_policy(self) -> "Route":
@@ -348,13 +325,13 @@ class Route(Model):
 class Config(Model):
     """The whole file."""
 
-    listen: Address = "0.0.0.0:8080"  # noqa: S104 - a router listens for the network
+    listen: Address = "0.0.0.0:8080"
+    """Where clients connect; port 0 takes a free one."""
     admin: Admin = Admin()
-    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
-    """Data processes; auto is one per usable CPU."""
-    state: Annotated[str, Field(pattern=r"^(sqlite://.+|memory:)$")] = (
-        "sqlite:///var/lib/pointsman/state.db"
-    )
+    """The admin API."""
+    workers: Annotated[Whole, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    """Data processes, 1 to 256; auto is one per usable CPU."""
+    state: StateUrl = "sqlite:///var/lib/pointsman/state.db"
     """Where what was learned is kept. Opened only when a route learns."""
     drain_timeout: Duration = 30.0
     """How long exchanges in flight may take to finish on SIGTERM."""
@@ -363,16 +340,12 @@ class Config(Model):
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose `x-forwarded-*` headers are believed."""
     downstream: Downstream = Downstream()
+    """How clients are treated."""
     logging: Logging = Logging()
+    """What is written to standard error."""
     feedback: Feedback = Feedback()
+    """Rewards posted by clients."""
     backends: Annotated[dict[Name, Backend], Field(min_length=1)]
+    """Name -> backend."""
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]  # add() returns None on purpose
-
-
-CANNOT_CHANGE: Final = ("listen", "admin", "workers", "state")
-"""Top-level keys that need a restart."""
+    """The most specific match wins, ties by order."""

@@ -171,14 +171,14 @@ def _read(entry: Any) -> _Item:
 def _one(item: _Item) -> Answer:
     if item.result is Result.ACCEPTED:
         return success({"result": item.result})
-    return problem(
-        _STATUS[item.result], f"feedback-{item.result}", item.detail, result=item.result
-    )
+    return problem(_STATUS[item.result], f"feedback-{item.result}", item.detail, result=item.result)
 
 
 def _many(items: list[_Item]) -> Answer:
     results = [
-        {"result": item.result} if not item.detail else {"result": item.result, "detail": item.detail}
+        {"result": item.result}
+        if not item.detail
+        else {"result": item.result, "detail": item.detail}
         for item in items
     ]
     accepted = sum(item.result is Result.ACCEPTED for item in items)

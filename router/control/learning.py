@@ -38,7 +38,8 @@ class _Lesson:
     """One route's learner, with every reward up to number `seq` counted."""
 
     route: str
-    options: Options
+    kind: str
+    variants: frozenset[str]
     learner: Learner
     seq: int
     weights: dict[str, float]
@@ -94,7 +95,7 @@ class Learning:
         """Put `trial` in force, with what was counted since it was built."""
         for route, lesson in trial.lessons.items():
             old = self._lessons.get(route)
-            if old is not None and old.options.kind == lesson.options.kind:
+            if old is not None and old.kind == lesson.kind:
                 lesson.learner.restore(old.learner.dump())
                 lesson.seq = old.seq
         self._lessons = trial.lessons
@@ -106,7 +107,7 @@ class Learning:
         old = self._lessons.get(route)
         seq = 0
         try:
-            if old is not None and old.options.kind == options.kind:
+            if old is not None and old.kind == options.kind:
                 learner.restore(old.learner.dump())
                 seq = old.seq
             else:
@@ -115,7 +116,8 @@ class Learning:
             raise StartError(
                 f"route {route}: what was learned cannot be read from {config.state}: {error}"
             ) from error
-        return _Lesson(route, options, learner, seq, learner.weights())
+        variants = frozenset(variant.name for variant in options.variants())
+        return _Lesson(route, options.kind, variants, learner, seq, learner.weights())
 
     async def _recall(self, store: Store, route: str, kind: str, learner: Learner) -> int:
         """The last dump, and the rewards accepted after it. Returns the number of the last."""
@@ -151,7 +153,7 @@ class Learning:
     def knows(self, route: str, variant: str) -> bool:
         """Whether the route learns, and the variant takes part in it."""
         lesson = self._lessons.get(route)
-        return lesson is not None and variant in lesson.weights
+        return lesson is not None and variant in lesson.variants
 
     async def record(self, rewards: Sequence[Reward]) -> list[bool]:
         """Write and count rewards; for each, whether it is counted now (False: it was before).
@@ -169,23 +171,22 @@ class Learning:
         try:
             while self._pending:
                 batch, self._pending = self._pending, []
-                await self._count(batch)
+                try:
+                    await self._count(batch)
+                except Exception as error:  # whatever failed, nobody may wait for ever
+                    for _, done in batch:
+                        if not done.done():
+                            done.set_exception(error)
         finally:
             self._lane = None
 
     async def _count(
         self, batch: Sequence[tuple[Sequence[Reward], asyncio.Future[list[bool]]]]
     ) -> None:
-        try:
-            if self._store is None:
-                raise StateError("no state store is open")
-            flat = [reward for rewards, _ in batch for reward in rewards]
-            numbers = iter(await self._store.claim(flat))
-        except StateError as error:
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
-            return
+        if self._store is None:
+            raise StateError("no state store is open")
+        flat = [reward for rewards, _ in batch for reward in rewards]
+        numbers = iter(await self._store.claim(flat))
         for rewards, done in batch:
             counted = [self._observe(reward, next(numbers)) for reward in rewards]
             if not done.done():
@@ -233,7 +234,7 @@ class Learning:
         for lesson in lessons:
             weights.append(lesson.learner.weights())
             dump: dict[str, Any] = lesson.learner.dump()
-            records.append(Learned(lesson.route, lesson.options.kind, dump, lesson.seq))
+            records.append(Learned(lesson.route, lesson.kind, dump, lesson.seq))
             lesson.is_new = False
         try:
             await self._store.save(records)

@@ -138,7 +138,9 @@ DOCUMENT: Final[dict[str, Any]] = {
     "openapi": "3.1.0",
     "info": {"title": "Pointsman admin API", "version": __version__},
     "paths": {
-        "/status": {"get": _get("Everything at a glance", _json({"$ref": "#/components/schemas/Status"}))},
+        "/status": {
+            "get": _get("Everything at a glance", _json({"$ref": "#/components/schemas/Status"}))
+        },
         "/metrics": {"get": _get("Metrics in Prometheus's text format", _TEXT)},
         "/healthz": {"get": _get("The control process runs", _TEXT)},
         "/readyz": {

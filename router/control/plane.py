@@ -63,4 +63,4 @@ class Plane:
     last_reload: ReloadRecord | None = None
     last_success_at_s: float = 0.0
     reloads: Counter[str] = field(default_factory=Counter)
-    feedback: Counter[tuple[str, str]] = field(default_factory=Counter)
+    feedback: Counter[tuple[str, ...]] = field(default_factory=Counter)

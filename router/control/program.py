@@ -138,7 +138,7 @@ class Program:
         try:
             started = asyncio.create_task(self._bring_up(), name="start")
             stop = await self._until_stopped(started)
-            if stop is not None and not started.done():
+            if not started.done():
                 started.cancel()
                 await asyncio.gather(started, return_exceptions=True)
                 logs.event(log, "stopped_while_starting", signal=stop.name)
@@ -183,7 +183,7 @@ class Program:
         )
         self._runner = await admin.start(api.build(), self._admin_socket)
 
-    async def _until_stopped(self, started: asyncio.Task[None]) -> signal.Signals | None:
+    async def _until_stopped(self, started: asyncio.Task[None]) -> signal.Signals:
         """Act on signals until one stops the program.
 
         Raises:
@@ -209,9 +209,6 @@ class Program:
     async def _stop(self) -> int:
         """Drain; a second signal ends it at once."""
         self._plane.phase = Phase.DRAINING
-        # from here on a worker that stops accepting closes its queue: newcomers are refused, not kept
-        # waiting in a socket that nobody reads
-        self._close_listeners()
         config = self._plane.snapshot.loaded.config
         drain = asyncio.create_task(
             self._plane.supervisor.drain(config.pre_stop, config.drain_timeout)
@@ -229,7 +226,6 @@ class Program:
 
     async def _close(self) -> None:
         plane = self._plane
-        self._close_listeners()
         await plane.supervisor.close()
         for task in self._tasks:
             task.cancel()
@@ -241,10 +237,6 @@ class Program:
             await self._runner.cleanup()
         self._admin_socket.close()
         await plane.learning.close()
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
 
     # background
 
@@ -308,9 +300,7 @@ class Program:
         except Exception:  # a bug here must not leave a client waiting
             log.exception("feedback_failed")
             answer = problem(500, "internal", "the call failed; the log says why")
-        worker.send(
-            FeedbackAnswer(request.ticket, answer.status, answer.content_type, answer.body)
-        )
+        worker.send(FeedbackAnswer(request.ticket, answer.status, answer.content_type, answer.body))
 
     def _count_feedback(self, route: str, result: str) -> None:
         self._plane.feedback[route, result] += 1

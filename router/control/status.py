@@ -54,9 +54,7 @@ def _route(plane: Plane, item: Route) -> dict[str, Any]:
         "policy": item.options.kind,
         "match": item.match.model_dump(mode="json", exclude_none=True),
         "variants": _variants(plane, item),
-        "shadows": [
-            {"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow
-        ],
+        "shadows": [{"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow],
         "learned": plane.learning.summary(item.name),
     }
 

@@ -118,7 +118,8 @@ class SqliteStore:
         self.horizon_s = 0
         self._place = place
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._connection: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection
+        self._is_closed = False
 
     @classmethod
     async def open(cls, path: Path | None) -> "SqliteStore":
@@ -200,10 +201,10 @@ class SqliteStore:
         return await self._transaction(work)
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
-        self._executor.shutdown(wait=False)
+        if not self._is_closed:
+            await self._run(lambda: self._connection.close())
+            self._is_closed = True
+            self._executor.shutdown(wait=False)
 
     # in the store's thread
 
@@ -245,16 +246,15 @@ class SqliteStore:
 
     async def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         def transact() -> _T:
-            connection = self._connection
-            if connection is None:
-                raise StateError("the state store is closed")
-            with _Transaction(connection):
-                return work(connection)
+            with _Transaction(self._connection):
+                return work(self._connection)
 
         return await self._run(transact)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         """Run in the store's thread, to the end even when the caller is cancelled."""
+        if self._is_closed:
+            raise StateError("the state store is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except (sqlite3.Error, OSError) as error:

@@ -8,7 +8,9 @@ Owns one slot per worker; knows nothing of what a config means. Strategy:
    ends it. What happens between the two (one assignment in control) is the caller's.
 3. A worker that was not serving when a trial began takes no part in it. Whoever joins late prepares
    again until it is at the generation that is current when it is done.
-4. During the first start a death is the end of the program: its reason is a mistake of
+4. Control's copies of the listening sockets are closed when the drain begins: a copy is there for
+   replacements only.
+5. During the first start a death is the end of the program: its reason is a mistake of
    installation or config, which a loop of restarts would hide.
 """
 
@@ -97,8 +99,8 @@ class Supervisor:
         self._is_started = True
 
     async def drain(self, pre_stop_s: float, timeout_s: float) -> int:
-        """Let workers finish and leave; kill what is left at the deadline. Returns exchanges cut."""
-        self._draining.set()
+        """Let workers finish and leave, kill what is left at the deadline; how many were cut."""
+        self._stop_replacing()
         patience_s = pre_stop_s + timeout_s + KILL_AFTER_S
         question = Drain(pre_stop_s, timeout_s)
         for worker in self._alive():
@@ -120,7 +122,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """SIGKILL every worker; none is replaced."""
-        self._draining.set()
+        self._stop_replacing()
         for worker in self._alive():
             worker.kill()
 
@@ -198,9 +200,7 @@ class Supervisor:
         backoff_s = BACKOFF_FIRST_S
         while not self._draining.is_set():
             try:
-                worker = await Worker.spawn(
-                    slot, self._launch, self._listeners[slot], self._events
-                )
+                worker = await Worker.spawn(slot, self._launch, self._listeners[slot], self._events)
             except OSError as error:
                 _fail(joined, f"cannot start worker {slot}: {error}")
                 logs.event(log, "worker_not_started", severity=logging.ERROR, error=str(error))
@@ -227,7 +227,7 @@ class Supervisor:
             self.restarts += 1
 
     async def _join(self, worker: Worker) -> str | None:
-        """Bring a new worker to the current generation; what went wrong, after which it is killed."""
+        """Bring a new worker to the current generation; or kill it, and say what was wrong."""
         try:
             await worker.ask(None, Hello, 0, START_TIMEOUT_S)
             while worker.generation != (trial := self._current()).generation:
@@ -263,6 +263,13 @@ class Supervisor:
             reason=problem or _ending(status),
             lived_s=round(worker.age_s, 3),
         )
+
+    def _stop_replacing(self) -> None:
+        """From here on only workers hold listening sockets: when one stops accepting, newcomers
+        are refused instead of waiting in a queue that nobody reads."""
+        self._draining.set()
+        for listener in self._listeners:
+            listener.close()
 
     def _alive(self) -> list[Worker]:
         return [w for w in self._workers.values() if w.state is not WorkerState.GONE]

@@ -62,7 +62,7 @@ _Answer = TypeVar("_Answer", Hello, Prepared, Committed, Stats, Drained)
 
 
 def _number(message: Message) -> int:
-    """Which question a message answers: a generation, a ticket, or 0 where there can be one only."""
+    """Which question a message answers: a generation, a ticket; 0 where there is one only."""
     if isinstance(message, Prepared | Committed):
         return message.generation
     return message.ticket if isinstance(message, Stats) else 0
@@ -71,7 +71,9 @@ def _number(message: Message) -> int:
 class Worker:
     """A running data process. Create with `spawn`."""
 
-    def __init__(self, slot: int, process: asyncio.subprocess.Process, events: WorkerEvents) -> None:
+    def __init__(
+        self, slot: int, process: asyncio.subprocess.Process, events: WorkerEvents
+    ) -> None:
         self.slot = slot
         self.pid = process.pid
         self.state = WorkerState.STARTING
@@ -88,6 +90,7 @@ class Worker:
         self._waiting: dict[tuple[type[Any], int], asyncio.Future[Message]] = {}
         self._repeat: list[Message] | None = None
         self._has_config = False
+        self._exit = asyncio.create_task(self._see_out(), name=f"exit-{slot}")
 
     @classmethod
     async def spawn(
@@ -192,14 +195,17 @@ class Worker:
 
     async def exited(self) -> int:
         """Wait for the end: the exit status, negative for a signal."""
+        return await asyncio.shield(self._exit)
+
+    async def _see_out(self) -> int:
         status = await self._process.wait()
         with contextlib.suppress(TimeoutError):  # its last words may still lie in the channel
-            await asyncio.wait_for(self._channel_ended.wait(), _LAST_WORDS_S)
-        if self.state is not WorkerState.GONE:
-            self.enter(WorkerState.GONE)
-            self._fail_waiting()
-            if self._channel is not None:
-                self._channel.close()
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._channel_ended.wait()
+        self.enter(WorkerState.GONE)
+        self._fail_waiting()
+        if self._channel is not None:
+            self._channel.close()
         return status
 
     # what arrives

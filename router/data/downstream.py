@@ -265,7 +265,11 @@ class Downstream(asyncio.Protocol):
         self._buffer = rest
         self.deadline = inf
 
-    # ending
+    # writing and ending
+
+    def write(self, data: bytes) -> None:
+        """Send `data` to the client."""
+        self.worker.outbox.write(self.transport, data)
 
     def _refuse_body(self, body_bytes: int) -> None:
         limit = self.worker.limits.body_bytes
@@ -283,7 +287,7 @@ class Downstream(asyncio.Protocol):
         else:
             self.handler = None
             handler.on_client_gone()
-        self.transport.write(write_problem(error.refusal, error.detail, b"", close=True))
+        self.write(write_problem(error.refusal, error.detail, b"", close=True))
         self._linger()
 
     def on_exchange_end(self, keep_alive: bool, is_request_complete: bool) -> None:
@@ -296,6 +300,7 @@ class Downstream(asyncio.Protocol):
         if not keep_alive or worker.is_draining:
             if is_request_complete:
                 self._is_closing = True
+                self.worker.outbox.flush()
                 self.transport.close()
             else:
                 self._linger()
@@ -333,6 +338,7 @@ class Downstream(asyncio.Protocol):
         if self._is_paused:
             self._is_paused = False
             self.transport.resume_reading()
+        self.worker.outbox.flush()
         self.transport.write_eof()
         self._wait(LINGER_S)
 
@@ -340,6 +346,7 @@ class Downstream(asyncio.Protocol):
         """Draining: a connection between requests has nothing to wait for."""
         if self.handler is None and not self._is_closing and not self._head_began:
             self._is_closing = True
+            self.worker.outbox.flush()
             self.transport.close()
 
     def reset(self) -> None:

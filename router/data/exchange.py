@@ -98,7 +98,7 @@ class Exchange:
     def on_connected(self, upstream: Upstream) -> None:
         self.upstream = upstream
         held = self._held
-        upstream.transport.write(held[0] if len(held) == 1 else b"".join(held))
+        upstream.write(held[0] if len(held) == 1 else b"".join(held))
         self._was_sent = True
         if self._head.method not in _IDEMPOTENT:
             self._held = []
@@ -131,7 +131,7 @@ class Exchange:
         if self._held:
             self._hold(data)
         if data:
-            upstream.transport.write(data)
+            upstream.write(data)
         if self._is_response_begun:
             return
         if complete:
@@ -175,7 +175,7 @@ class Exchange:
 
     def on_interim(self, head: ResponseHead) -> None:
         if not self._head.is_http10:
-            self.downstream.transport.write(head.relayed + b"\r\n")
+            self.downstream.write(head.relayed + b"\r\n")
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
         self._is_response_begun = True
@@ -195,7 +195,7 @@ class Exchange:
         if not self.is_request_complete or self.worker.is_draining:
             self._keep_alive = False
         end = b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n"
-        self.downstream.transport.write(b"".join((start, self._own_lines(), end, payload)))
+        self.downstream.write(b"".join((start, self._own_lines(), end, payload)))
         if complete:
             self.upstream = None
             self.finish()
@@ -210,7 +210,7 @@ class Exchange:
         else:
             data = payload
         if data:
-            self.downstream.transport.write(data)
+            self.downstream.write(data)
         if complete:
             self.finish()
 
@@ -275,7 +275,7 @@ class Exchange:
         self._abandon_upstream()
         if refusal.close or not self.is_request_complete or worker.is_draining:
             self._keep_alive = False
-        downstream.transport.write(
+        downstream.write(
             write_problem(
                 refusal, detail, self.request_id, is_head=self.is_head, close=not self._keep_alive
             )

@@ -96,7 +96,7 @@ class Copy:
     def on_connected(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self.is_request_complete = True
-        upstream.transport.write(self._request)
+        upstream.write(self._request)
         self._request = b""
         upstream.expect_response()
 

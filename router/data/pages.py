@@ -35,7 +35,7 @@ class OwnPage:
 
     def start(self, payload: bytes, complete: bool) -> None:
         if self._head.expects_continue and not complete:
-            self._downstream.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._downstream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.on_request_body(payload, complete)
 
     def on_request_body(self, payload: bytes, complete: bool) -> None:
@@ -109,5 +109,5 @@ class OwnPage:
 
     def _end(self, response: bytes, close: bool) -> None:
         self._is_finished = True
-        self._downstream.transport.write(response)
+        self._downstream.write(response)
         self._downstream.on_exchange_end(not close, self._is_complete)

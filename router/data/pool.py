@@ -4,7 +4,8 @@ Strategy:
 1. Decide purely, then act: `_choose` looks at counters that are kept, never derived by scanning.
 2. Idle connections are a stack (last in, first out), so that surplus ones grow old and expire.
 3. An idle connection serves a request without a task or a future. Only opening one is a coroutine.
-4. When every endpoint is at its bound, calls wait in one bounded queue, first come, first served.
+4. When every endpoint is at its bound, calls wait in one queue, bounded in number and time, first
+   come, first served. The queue is in the wheel with the deadline of its oldest call.
 """
 
 import asyncio
@@ -13,11 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import accumulate
+from math import inf
 from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
 from router.config.model import Backend
+from router.data.outbox import Outbox
 from router.data.stats import WorkerStats
 from router.data.upstream import Call, Upstream
 from router.data.wheel import Wheel
@@ -46,6 +49,7 @@ class EndpointPool:
         self.timeout = backend.config.timeout
         self.keep_alive_s = backend.config.keep_alive
         self.wheel = backend.wheel
+        self.outbox = backend.outbox
         self.parser = backend.parser
         self.idle: deque[Upstream] = deque()
         self.open = 0
@@ -94,14 +98,19 @@ class BackendPool:
         name: str,
         config: Backend,
         wheel: Wheel,
+        outbox: Outbox,
         stats: WorkerStats,
         random: Callable[[], float],
     ) -> None:
         self.name = name
         self.config = config
         self.wheel = wheel
+        self.outbox = outbox
         self.parser = ResponseParser(RESPONSE_MAX_FIELDS)
-        self.pending: deque[Call] = deque()
+        self.pending: deque[tuple[float, Call]] = deque()
+        """Calls that wait for a connection, each with its deadline, oldest first."""
+        self.deadline = inf
+        self.slot_s = inf
         self.is_retired = False
         self._stats = stats
         self._random = random
@@ -131,7 +140,7 @@ class BackendPool:
         self._cumulative = self._weigh()
         if not self._up:
             while self.pending:
-                call = self.pending.popleft()
+                _, call = self.pending.popleft()
                 if not call.is_finished:
                     call.on_refused(NO_ENDPOINT, f"every endpoint of {self.name} is down", None)
 
@@ -209,19 +218,34 @@ class BackendPool:
             detail = f"{len(self.pending)} requests wait for a connection to {self.name}"
             call.on_refused(OVERLOADED, detail, None)
             return
-        self.pending.append(call)
+        deadline = monotonic() + self.config.limits.pending_timeout
+        self.pending.append((deadline, call))
+        if len(self.pending) == 1:
+            self.wheel.arm(self, deadline)
+
+    def on_deadline(self) -> None:
+        """The oldest waiting call has waited too long; see `wheel.Timed`."""
+        now = monotonic()
+        timeout_s = self.config.limits.pending_timeout
+        while self.pending and (self.pending[0][1].is_finished or self.pending[0][0] <= now):
+            _, call = self.pending.popleft()
+            if not call.is_finished:
+                detail = f"no connection to {self.name} came free within {timeout_s:g} s"
+                call.on_refused(OVERLOADED, detail, None)
+        if self.pending:
+            self.wheel.arm(self, self.pending[0][0])
 
     def serve_pending(self) -> None:
         """A connection came free: give it to the call that waits longest."""
         while self.pending:
-            if self.pending[0].is_finished:
+            if self.pending[0][1].is_finished:
                 self.pending.popleft()
                 continue
             if not any(
                 endpoint.idle or endpoint.open < self._connections_max for endpoint in self._up
             ):
                 return
-            self.submit(self.pending.popleft())
+            self.submit(self.pending.popleft()[1])
 
     async def _connect(self, endpoint: EndpointPool, call: Call) -> None:
         """Open a connection for `call`; `endpoint.open` counts it already."""

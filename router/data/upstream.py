@@ -115,6 +115,10 @@ class Upstream(asyncio.Protocol):
         self._reading = _Reading.HEAD
         self._interims = 0
 
+    def write(self, data: bytes) -> None:
+        """Send `data` to the endpoint."""
+        self.pool.outbox.write(self.transport, data)
+
     def expect_response(self) -> None:
         """The request's last byte was written: from now on the first-byte timeout counts."""
         deadline = monotonic() + self.pool.timeout.first_byte

@@ -21,6 +21,7 @@ from router.config.model import Config, Feedback
 from router.config.model import Downstream as Limits
 from router.data.bindings import Snapshot, bind
 from router.data.downstream import Downstream
+from router.data.outbox import Outbox
 from router.data.pages import OwnPage
 from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
@@ -69,6 +70,7 @@ class Worker:
         self.number = number
         self.loop = asyncio.get_running_loop()
         self.wheel = Wheel(self.loop)
+        self.outbox = Outbox(self.loop)
         self.stats = WorkerStats()
         self.unrouted = self.stats.tally("", "")
         self.random: Callable[[], float] = Random(secrets.randbits(128)).random  # noqa: S311 - draws variants, keeps no secret
@@ -170,7 +172,12 @@ class Worker:
                 mint=lambda: secrets.token_hex(16),
                 random=self.random,
                 open_pool=lambda name: BackendPool(
-                    name, config.backends[name], self.wheel, self.stats, self.random
+                    name,
+                    config.backends[name],
+                    self.wheel,
+                    self.outbox,
+                    self.stats,
+                    self.random,
                 ),
             )
             for backend, urls in message.down.items():

@@ -4,10 +4,11 @@ Owns where a unit comes from and the cookie that carries one. It must not know w
 gets (`hashing.py`) nor what happens to a request without one (`weighted.py`).
 """
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from router.messages import Request
 from router.policies.base import Model
@@ -16,10 +17,25 @@ from router.units import Duration
 UNIT_MAX_BYTES: Final = 256
 """A longer value is no unit: it is a document (a token that is renewed), not an identity."""
 
-_NAME_PATTERN: Final = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$"  # RFC 9110 section 5.6.2
+# RFC 9110 section 5.6.2, RFC 6265 section 4.1.1: a token
+_NAME_PATTERN: Final = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$"
+_NameSchema: Final = WithJsonSchema({"type": "string", "pattern": _NAME_PATTERN})
 
-HeaderName = Annotated[str, Field(pattern=_NAME_PATTERN), AfterValidator(str.lower)]
-CookieName = Annotated[str, Field(pattern=_NAME_PATTERN)]
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(_NAME_PATTERN, value):
+        raise ValueError(f"{value!r} is not a header name")
+    return value.lower()
+
+
+def _cookie_name(value: str) -> str:
+    if not re.fullmatch(_NAME_PATTERN, value):
+        raise ValueError(f"{value!r} is not a cookie name")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name), _NameSchema]
+CookieName = Annotated[str, AfterValidator(_cookie_name), _NameSchema]
 
 
 class Sticky(Model):

@@ -63,7 +63,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(
         "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); grandchild = os.fork()\n"
     )
     say = """grandchild and print('{"event": "ready", "pid": %d}' % grandchild, flush=True)\n"""
-    child = await start(deaf + say + "signal.pause()")
+    child = await start(deaf + say + "signal.alarm(60); signal.pause()")
     ready = await child.ready(PATIENCE_S)
     with pytest.raises(DemoError, match="kid did not stop within"):
         await child.stop()

@@ -1,0 +1,177 @@
+"""The command line: the only place that knows all processes.
+
+Each command imports what it needs when it runs. Exit status: 0 done, 1 it failed, 2 the config or
+the command line is wrong. A user's mistake is answered by its message, never by a traceback.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from router import __version__
+from router.errors import PointsmanError
+
+DEFAULT_CONFIG: Final = Path("/etc/pointsman/router.yaml")
+DEFAULT_ADMIN: Final = "http://127.0.0.1:9901"
+_FAILED: Final = 1
+_BAD_CONFIG: Final = 2
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:  # argparse has no public name for it
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command in `arguments` (default: those of the process). Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except PointsmanError as error:
+        print(f"pointsman: {error}", file=sys.stderr)
+        return _FAILED
+    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pointsman", description="A traffic router for model servers."
+    )
+    parser.add_argument("--version", action="version", version=f"pointsman {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_config_commands(commands)
+    _add_status(commands)
+    _add_explain(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_config_commands(commands: "Commands") -> None:
+    serve = commands.add_parser("serve", help="run the router")
+    serve.add_argument("file", nargs="?", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="validate a config file, or say what would change")
+    check.add_argument("file", nargs="?", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+    check.add_argument("--diff", nargs=2, type=Path, metavar=("OLD", "NEW"))
+    check.set_defaults(run=_check)
+    schema = commands.add_parser("schema", help="print the JSON Schema of the config file")
+    schema.set_defaults(run=_schema)
+
+
+def _add_status(commands: "Commands") -> None:
+    status = commands.add_parser("status", help="show what a running router does")
+    status.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
+    status.add_argument("--json", action="store_true", help="print the document as it is")
+    status.set_defaults(run=_status)
+
+
+def _add_explain(commands: "Commands") -> None:
+    explain = commands.add_parser("explain", help="say what would happen to a request, and why")
+    explain.add_argument("file", type=Path, metavar="CONFIG")
+    explain.add_argument("--route", metavar="NAME", help="take this route, whatever matches")
+    explain.add_argument("--method", default="POST")
+    explain.add_argument("--host", default="")
+    explain.add_argument("--path", default="/")
+    explain.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'")
+    explain.add_argument("--client-ip", default="127.0.0.1", metavar="ADDRESS")
+    explain.add_argument("--json", action="store_true")
+    explain.set_defaults(run=_explain)
+
+
+def _add_demo(commands: "Commands") -> None:
+    from router import demo
+
+    parser = commands.add_parser("demo", help="real classifiers behind a real router, in 20 s")
+    demo.add_arguments(parser)
+    parser.set_defaults(run=demo.run)
+
+
+# commands
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from router import logs
+    from router.config import ConfigError, load_file
+
+    try:
+        loaded = load_file(options.file, os.environ)
+    except ConfigError as error:
+        return _show_problems(error)
+    logs.configure(loaded.config.logging.format, loaded.config.logging.level)
+    for warning in loaded.warnings:
+        logs.event(log, "config_warning", severity=logging.WARNING, warning=str(warning))
+    from router.control.program import Start, serve
+
+    worker_command = (sys.executable, "-P", "-m", "router.data")
+    return serve(Start(loaded, options.file, dict(os.environ), worker_command))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from router.config import ConfigError, compare, load_file, render_changes
+
+    try:
+        if options.diff is None:
+            loaded = load_file(options.file, os.environ)
+            for warning in loaded.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            config = loaded.config
+            print(f"{options.file}: {len(config.routes)} routes, {len(config.backends)} backends")
+        else:
+            old, new = (load_file(path, os.environ).config for path in options.diff)
+            print(render_changes(compare(old, new)))
+    except ConfigError as error:
+        return _show_problems(error)
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    import json
+
+    from router.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from router.control import overview
+
+    document = overview.fetch(options.admin)
+    print(json.dumps(document, indent=2) if options.json else overview.render(document))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import json
+
+    from router import table
+    from router.config import ConfigError, load_file
+    from router.explain import build_request, explain, render
+
+    try:
+        config = load_file(options.file, os.environ).config
+    except ConfigError as error:
+        return _show_problems(error)
+    request = build_request(
+        options.method, options.host, options.path, options.client_ip, options.header
+    )
+    explanation = explain(table.build(config, 1), request, options.route)
+    print(json.dumps(explanation.to_json(), indent=2) if options.json else render(explanation))
+    return 0
+
+
+def _show_problems(error: PointsmanError) -> int:
+    print(error, file=sys.stderr)
+    return _BAD_CONFIG

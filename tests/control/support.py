@@ -1,0 +1,103 @@
+"""What the tests of control share: configs, a plane without processes, waiting for a condition."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import orjson
+
+from router.config import Loaded, load_text
+from router.control.health import Health
+from router.control.learning import Learning
+from router.control.plane import Plane, Snapshot
+from router.control.supervisor import Supervisor
+from router.control.totals import Totals
+from router.control.worker import Launch, Worker, WorkerEvents
+from router.messages import Listening, Prepare, Weights
+
+DEADLINE_S = 10.0
+
+BANDIT = {
+    "name": "learner",
+    "match": {"path": "/learner/"},
+    "policy": {
+        "type": "bandit",
+        "algorithm": "thompson",
+        "variants": [{"backend": "v1"}, {"backend": "v2"}],
+        "reward": "click",
+    },
+}
+PLAIN = {"name": "plain", "match": {"path": "/plain/"}, "backend": "v1"}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A small config, some top-level keys replaced."""
+    return {
+        "listen": "127.0.0.1:0",
+        "admin": {"listen": "127.0.0.1:0"},
+        "workers": 2,
+        "state": "memory:",
+        "backends": {
+            "v1": {"endpoints": ["http://127.0.0.1:1"]},
+            "v2": {"endpoints": ["http://127.0.0.1:2"]},
+        },
+        "routes": [PLAIN],
+        **changes,
+    }
+
+
+def loaded(**changes: Any) -> Loaded:
+    """The config of `document(**changes)`; JSON is YAML."""
+    return load_text(orjson.dumps(document(**changes)), "router.yaml", {})
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], deadline_s: float = DEADLINE_S
+) -> None:
+    """Poll until `condition` holds; fails at the deadline."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        result = condition()
+        if await result if isinstance(result, Awaitable) else result:
+            return
+        assert time.monotonic() < end_s, f"still not: {condition}"
+        await asyncio.sleep(0.01)
+
+
+class Pushed(list[Any]):
+    """Collects what is pushed to workers."""
+
+    def __call__(self, message: Any) -> None:
+        self.append(message)
+
+
+async def healthy(url: str, timeout_s: float) -> str | None:
+    """A probe that always succeeds."""
+    return None
+
+
+def nobody(worker: Worker, message: Any) -> None:
+    """Takes messages nobody sends."""
+
+
+def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = print) -> Plane:
+    """A plane whose supervisor has no workers."""
+    snapshot = Snapshot(config or loaded(), 1, 1.0)
+
+    def current() -> Prepare:
+        return Prepare(1, snapshot.loaded.document, {}, {}, "")
+
+    return Plane(
+        listening=Listening("127.0.0.1:8080", "127.0.0.1:9901"),
+        snapshot=snapshot,
+        totals=Totals(),
+        learning=Learning(push, time.time),
+        supervisor=Supervisor(
+            Launch((), "json", "info"), (), current, WorkerEvents(nobody, nobody), print
+        ),
+        health=Health(print, healthy, Random(1)),
+        started_at_s=1.0,
+        last_success_at_s=1.0,
+    )

@@ -1,0 +1,238 @@
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.config.model import Config
+from router.control import learning as module
+from router.control.learning import Learning
+from router.control.store import Learned, Reward, Store, open_store
+from router.errors import StartError, StateError
+from router.messages import Weights
+from tests.control.support import BANDIT, PLAIN, Pushed, loaded
+
+
+def config_of(state: Path | None = None, **changes: Any) -> Config:
+    url = "memory:" if state is None else f"sqlite://{state}"
+    return loaded(state=url, **({"routes": [BANDIT]} | changes)).config
+
+
+def rewards(variant: str, values: Sequence[float], prefix: str = "") -> list[Reward]:
+    return [
+        Reward(f"{prefix}{variant}-{index}", "learner", variant, value, 1000)
+        for index, value in enumerate(values)
+    ]
+
+
+async def begin(config: Config, push: Callable[[Weights], None] = print) -> Learning:
+    learning = Learning(push, lambda: 1000.0)
+    learning.adopt(await learning.build(config))
+    return learning
+
+
+async def test_rewards_move_weights_to_the_variant_that_earns_more() -> None:
+    pushed = Pushed()
+    learning = await begin(config_of(), pushed)
+    assert learning.weights()["learner"] == pytest.approx({"v1": 0.5, "v2": 0.5})
+    await learning.record(rewards("v1", [0.0] * 150) + rewards("v2", [1.0] * 150))
+    await learning.tick()
+    assert learning.weights()["learner"]["v2"] > 0.9
+    assert [message.weights for message in pushed] == [learning.weights()["learner"]]
+    await learning.close()
+
+
+async def test_nothing_is_saved_or_pushed_when_nothing_was_counted() -> None:
+    pushed = Pushed()
+    learning = await begin(config_of(), pushed)
+    await learning.record(rewards("v2", [1.0] * 10))
+    await learning.tick()
+    await learning.tick()
+    assert len(pushed) == 1
+    await learning.close()
+
+
+async def test_versions_of_weights_count_up() -> None:
+    pushed = Pushed()
+    learning = await begin(config_of(), pushed)
+    for turn in range(3):
+        await learning.record(rewards("v2", [1.0] * 20, prefix=f"{turn}"))
+        await learning.tick()
+    assert [message.version for message in pushed] == sorted({m.version for m in pushed})
+    assert len(pushed) == 3
+    await learning.close()
+
+
+async def test_a_reward_counts_once_however_it_is_repeated() -> None:
+    learning = await begin(config_of())
+    one = rewards("v1", [1.0])
+    counted = await asyncio.gather(*(learning.record(one + one) for _ in range(5)))
+    assert sum(flag for flags in counted for flag in flags) == 1
+    summary = learning.summary("learner")
+    assert summary is not None
+    assert summary["v1"]["rewards"] == 1
+    await learning.close()
+
+
+async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "state.db")
+    first = await begin(config)
+    await first.record(rewards("v1", [0.0] * 120) + rewards("v2", [1.0] * 130))
+    await first.tick()
+    weights, summary, key = first.weights(), first.summary("learner"), first.receipt_key
+    await first.close()
+    second = await begin(config)
+    assert second.weights() == weights
+    assert second.summary("learner") == summary
+    assert second.receipt_key == key
+    assert await second.record(rewards("v1", [0.0])) == [False]
+    await second.close()
+
+
+async def test_rewards_accepted_after_the_last_save_are_replayed_once(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "state.db")
+    first = await begin(config)
+    await first.record(rewards("v1", [1.0] * 10, "saved"))
+    await first.tick()
+    await first.record(rewards("v1", [1.0] * 5, "not saved"))
+    assert first._store is not None
+    await first._store.close()  # as a crash would: no last save
+    second = await begin(config)
+    summary = second.summary("learner")
+    assert summary is not None
+    assert summary["v1"]["rewards"] == 15
+    await second.close()
+
+
+async def test_a_reload_keeps_what_was_learned_also_while_it_was_prepared() -> None:
+    learning = await begin(config_of())
+    await learning.record(rewards("v1", [1.0] * 10))
+    changed: dict[str, Any] = {**BANDIT, "policy": {**BANDIT["policy"], "min_share": "5%"}}  # type: ignore[dict-item]  # a nested literal
+    trial = await learning.build(config_of(routes=[changed, PLAIN]))
+    await learning.record(rewards("v1", [1.0] * 10, "meanwhile"))
+    learning.adopt(trial)
+    summary = learning.summary("learner")
+    assert summary is not None
+    assert summary["v1"]["rewards"] == 20
+    await learning.close()
+
+
+async def test_a_route_that_comes_back_finds_what_it_learned() -> None:
+    learning = await begin(config_of())
+    await learning.record(rewards("v1", [1.0] * 10))
+    await learning.tick()
+    learning.adopt(await learning.build(config_of(routes=[PLAIN])))
+    assert learning.weights() == {}
+    assert learning.receipt_key == ""
+    assert not learning.knows("learner", "v1")
+    learning.adopt(await learning.build(config_of()))
+    summary = learning.summary("learner")
+    assert summary is not None
+    assert summary["v1"]["rewards"] == 10
+    await learning.close()
+
+
+class FailingStore:
+    """A store that fails while `error` is set, and notes the order of saves."""
+
+    def __init__(self, store: Store, journal: list[str]) -> None:
+        self._store = store
+        self._journal = journal
+        self.error: StateError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def save(self, learned: Iterable[Learned]) -> None:
+        if self.error:
+            raise self.error
+        await self._store.save(learned)
+        self._journal.append("saved")
+
+    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
+        if self.error:
+            raise self.error
+        return await self._store.claim(rewards)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[FailingStore]]:
+    journal: list[str] = []
+    stores: list[FailingStore] = []
+
+    async def open_failing(url: str) -> FailingStore:
+        stores.append(FailingStore(await open_store(url), journal))
+        return stores[-1]
+
+    monkeypatch.setattr(module, "open_store", open_failing)
+    return journal, stores
+
+
+async def test_weights_are_saved_before_they_are_pushed(
+    failing: tuple[list[str], list[FailingStore]],
+) -> None:
+    journal, _ = failing
+    learning = await begin(config_of(), lambda message: journal.append("pushed"))
+    await learning.record(rewards("v1", [1.0] * 10))
+    await learning.tick()
+    assert journal == ["saved", "pushed"]
+    await learning.close()
+
+
+async def test_weights_that_cannot_be_saved_are_not_pushed_until_they_can(
+    failing: tuple[list[str], list[FailingStore]],
+) -> None:
+    journal, stores = failing
+    learning = await begin(config_of(), lambda message: journal.append("pushed"))
+    await learning.record(rewards("v1", [1.0] * 10))
+    stores[0].error = StateError("disk full")
+    await learning.tick()
+    assert journal == []
+    stores[0].error = None
+    await learning.tick()
+    assert journal == ["saved", "pushed"]
+    await learning.close()
+
+
+async def test_a_reward_that_cannot_be_written_is_not_counted(
+    failing: tuple[list[str], list[FailingStore]],
+) -> None:
+    _, stores = failing
+    learning = await begin(config_of())
+    stores[0].error = StateError("disk full")
+    with pytest.raises(StateError, match="disk full"):
+        await learning.record(rewards("v1", [1.0]))
+    stores[0].error = None
+    assert await learning.record(rewards("v1", [1.0])) == [True]
+    await learning.close()
+
+
+async def test_no_store_is_opened_when_no_route_learns(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    learning = await begin(config_of(state, routes=[PLAIN]))
+    await learning.tick()
+    await learning.close()
+    assert not state.exists()
+
+
+async def test_the_key_of_the_config_is_taken_and_not_kept(tmp_path: Path) -> None:
+    key = "0123456789abcdef0123456789abcdef"
+    learning = await begin(config_of(tmp_path / "a.db", feedback={"key": key}))
+    other = await begin(config_of(tmp_path / "b.db", feedback={"key": key}))
+    assert learning.receipt_key == other.receipt_key
+    assert len(bytes.fromhex(learning.receipt_key)) == 32
+    await learning.close()
+    await other.close()
+    assert key.encode() not in (tmp_path / "a.db").read_bytes()
+
+
+async def test_a_dump_of_a_later_version_stops_the_start_by_name(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    store = await open_store(f"sqlite://{state}")
+    await store.save([Learned("learner", "bandit", {"version": 99}, 0)])
+    await store.close()
+    learning = Learning(print, lambda: 1000.0)
+    with pytest.raises(StartError, match="route learner: what was learned cannot be read"):
+        await learning.build(config_of(state))
+    await learning.close()

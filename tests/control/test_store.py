@@ -1,0 +1,145 @@
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from router.control.store import Learned, Reward, SqliteStore, open_store
+from router.errors import StartError, StateError
+
+
+def reward(nonce: str, issued_s: int = 1000, route: str = "r") -> Reward:
+    return Reward(nonce, route, "v1", 1.0, issued_s)
+
+
+async def test_a_nonce_is_claimed_once_and_numbers_rise(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite://{tmp_path}/state.db")
+    first = await store.claim([reward("a"), reward("b"), reward("a")])
+    second = await store.claim([reward("b"), reward("c")])
+    await store.close()
+    assert [first[0] is not None, first[1] is not None, first[2]] == [True, True, None]
+    assert second[0] is None
+    numbers = [first[0], first[1], second[1]]
+    assert numbers == sorted(numbers, key=lambda number: number or 0)
+
+
+async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/deep/state.db"
+    store = await open_store(url)
+    await store.claim([reward("a"), reward("b")])
+    await store.save([Learned("r", "bandit", {"version": 1}, 1)])
+    assert await store.setdefault("receipt_key", "k1") == "k1"
+    await store.close()
+    again = await open_store(url)
+    assert await again.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
+    assert await again.rewards_after("r", 1) == [(2, reward("b"))]
+    assert await again.claim([reward("a")]) == [None]
+    assert await again.setdefault("receipt_key", "k2") == "k1"
+    await again.close()
+
+
+async def test_memory_forgets(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = await open_store("memory:")
+        assert await store.claim([reward("a")]) != [None]
+        await store.close()
+
+
+async def test_purge_forgets_old_rewards_but_none_that_no_dump_has_yet() -> None:
+    store = await open_store("memory:")
+    await store.claim([reward("old", 1000), reward("new", 2000), reward("uncounted", 1000)])
+    await store.save([Learned("r", "bandit", {}, 2)])
+    assert await store.purge(1500) == 1
+    assert store.horizon_s == 1500
+    assert await store.claim([reward("new", 2000), reward("uncounted", 1000)]) == [None, None]
+    await store.close()
+
+
+async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/state.db"
+    store = await open_store(url)
+    await store.purge(1500)
+    await store.purge(1400)
+    assert store.horizon_s == 1500
+    await store.close()
+    again = await open_store(url)
+    assert again.horizon_s == 1500
+    await again.close()
+
+
+async def test_the_file_holds_a_key_so_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite://{tmp_path}/state.db")
+    await store.claim([reward("a")])
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    await store.close()
+    assert modes == {0o600}
+
+
+async def test_a_store_in_use_by_another_program_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.control.store._BUSY_TIMEOUT_S", 0.05)
+    store = await open_store(f"sqlite://{tmp_path}/state.db")
+    with pytest.raises(StartError, match=rf"cannot open the state store {tmp_path}/state\.db: .*locked"):
+        await open_store(f"sqlite://{tmp_path}/state.db")
+    await store.close()
+
+
+async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite://{tmp_path}/state.db")
+    await store.close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StartError, match="its schema version is 99, expected 1"):
+        await open_store(f"sqlite://{tmp_path}/state.db")
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StartError, match=r"state\.db: file is not a database; make the directory"):
+        await open_store(f"sqlite://{tmp_path}/state.db")
+
+
+async def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="set `state:` to another path"):
+        await open_store(f"sqlite://{tmp_path}/file/state.db")
+
+
+async def test_a_failed_transaction_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "state.db")
+    bad = Reward("x", "r", "v1", 1.0, None)  # type: ignore[arg-type]  # breaks a NOT NULL column
+    with pytest.raises(StateError, match="NOT NULL"):
+        await store.claim([reward("a"), bad])
+    assert None not in await store.claim([reward("a")])
+    await store.close()
+
+
+async def test_a_closed_store_says_so() -> None:
+    store = await open_store("memory:")
+    await store.close()
+    with pytest.raises(StateError, match="closed"):
+        await store.claim([reward("a")])
+
+
+@pytest.mark.process
+async def test_an_accepted_reward_outlives_a_kill(tmp_path: Path) -> None:
+    script = """
+import asyncio, os, signal, sys
+from router.control.store import Reward, open_store
+async def main():
+    store = await open_store("sqlite://" + sys.argv[1])
+    await store.claim([Reward("a", "r", "v1", 1.0, 1000)])
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    database = tmp_path / "state.db"
+    done = subprocess.run([sys.executable, "-c", script, str(database)], check=False)
+    assert done.returncode == -9
+    store = await open_store(f"sqlite://{database}")
+    assert [number for number, _ in await store.rewards_after("r", 0)] == [1]
+    await store.close()

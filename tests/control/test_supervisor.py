@@ -1,0 +1,291 @@
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.control import supervisor as module
+from router.control.sockets import bind_listeners
+from router.control.supervisor import Supervisor
+from router.control.totals import Totals
+from router.control.worker import Launch, Worker, WorkerEvents, WorkerState
+from router.errors import StartError
+from router.messages import EndpointHealth, FeedbackRequest, Prepare
+from tests.control.support import document, eventually
+
+FAKE = Path(__file__).parent / "fake_worker.py"
+DOWN = EndpointHealth("v1", "http://127.0.0.1:1", False)
+
+
+def trial(generation: int, **changes: Any) -> Prepare:
+    return Prepare(generation, document(**changes), {}, {}, "")
+
+
+def with_backend(name: str) -> dict[str, Any]:
+    return {"backends": {name: {"endpoints": ["http://127.0.0.1:1"]}}}
+
+
+class Crew:
+    """A supervisor of fake workers, and what they wrote down."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        self.prepare = trial(1)
+        self.totals = Totals()
+        self.asked: list[FeedbackRequest] = []
+        self.supervisors: list[Supervisor] = []
+        self.address: tuple[str, int] = ("", 0)
+
+    def build(self, *flags: str, workers: int = 2) -> Supervisor:
+        listeners = bind_listeners("127.0.0.1:0", workers)
+        self.address = listeners[0].getsockname()
+        command = (sys.executable, str(FAKE), "--journal", str(self.journal), *flags)
+        supervisor = Supervisor(
+            Launch(command, "json", "info"),
+            listeners,
+            lambda: self.prepare,
+            WorkerEvents(
+                lambda worker, stats: self.totals.add(stats),
+                lambda worker, request: self.asked.append(request),
+            ),
+            lambda worker: self.totals.forget_gauges(worker.slot),
+        )
+        self.supervisors.append(supervisor)
+        return supervisor
+
+    def told(self, slot: int) -> list[tuple[str, dict[str, Any]]]:
+        journal = self.journal / f"{slot}.jsonl"
+        return [tuple(json.loads(line)) for line in journal.read_text().splitlines()]
+
+    def names(self, slot: int) -> list[str]:
+        return [name for name, _ in self.told(slot)]
+
+    async def call(self, word: bytes = b"hello") -> tuple[int, int]:
+        """Connect: the pid and generation of the worker that answered."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        writer.write(word + b"\n")
+        pid, generation = (await reader.read()).split()
+        writer.close()
+        await writer.wait_closed()
+        return int(pid), int(generation)
+
+
+@pytest.fixture
+async def crew(tmp_path: Path) -> AsyncIterator[Crew]:
+    crew = Crew(tmp_path)
+    yield crew
+    for supervisor in crew.supervisors:
+        await supervisor.close()
+
+
+def states(supervisor: Supervisor) -> list[WorkerState]:
+    return [worker.state for worker in supervisor.workers()]
+
+
+def serving_all(supervisor: Supervisor) -> Callable[[], bool]:
+    return lambda: set(states(supervisor)) == {WorkerState.SERVING}
+
+
+async def test_start_returns_when_every_worker_serves(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    assert states(supervisor) == [WorkerState.SERVING] * 2
+    assert [crew.names(slot) for slot in (0, 1)] == [["Prepare", "Commit"]] * 2
+    assert (await crew.call())[1] == 1
+
+
+async def test_a_worker_that_dies_at_the_start_stops_it_with_the_reason(crew: Crew) -> None:
+    supervisor = crew.build("--die-at-start")
+    with pytest.raises(StartError, match=r"worker \d exited with status 7 before it was ready"):
+        await supervisor.start()
+
+
+async def test_a_command_that_does_not_exist_stops_the_start(crew: Crew) -> None:
+    supervisor = crew.build()
+    supervisor._launch = Launch(("/nowhere/python",), "json", "info")
+    with pytest.raises(StartError, match="cannot start worker 0: .*No such file"):
+        await supervisor.start()
+
+
+async def test_a_config_that_a_worker_refuses_stops_the_start(crew: Crew) -> None:
+    crew.prepare = trial(1, **with_backend("refuse-me"))
+    with pytest.raises(StartError, match="refused the config: cannot build refuse-me"):
+        await crew.build().start()
+
+
+async def test_no_process_is_left_after_close(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    pids = [worker.pid for worker in supervisor.workers()]
+    await supervisor.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_dead_worker_is_replaced_and_its_queued_connection_is_answered(
+    crew: Crew,
+) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    first = supervisor.workers()[0].pid
+    os.kill(first, signal.SIGSTOP)  # so that the connection waits in its queue
+    call = asyncio.create_task(crew.call())
+    await asyncio.sleep(0.05)
+    crew.prepare = trial(4)
+    os.kill(first, signal.SIGKILL)
+    pid, generation = await asyncio.wait_for(call, 10)
+    assert pid != first
+    assert generation == 4
+    await eventually(serving_all(supervisor))
+    assert supervisor.restarts == 1
+
+
+async def test_workers_that_keep_dying_are_restarted_ever_more_slowly(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def wait_for(waited: Any, timeout_s: float) -> None:
+        waited.close()
+        waits.append(timeout_s)
+        raise TimeoutError
+
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    monkeypatch.setattr(module.asyncio, "wait_for", wait_for)
+    crew.prepare = trial(2, **with_backend("die"))
+    supervisor.workers()[0].kill()
+    await eventually(lambda: len(waits) >= 4)
+    monkeypatch.undo()
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+
+
+async def test_all_workers_swap_to_a_config_that_all_could_build(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    assert await supervisor.prepare(trial(2)) == ()
+    assert (await crew.call())[1] == 1
+    crew.prepare = trial(2)
+    await supervisor.commit(2)
+    assert (await crew.call())[1] == 2
+    assert [worker.generation for worker in supervisor.workers()] == [2, 2]
+
+
+async def test_one_objection_and_all_forget_the_trial(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    problems = await supervisor.prepare(trial(2, **with_backend("refuse-me")))
+    assert problems == (
+        "worker 0: cannot build refuse-me",
+        "worker 1: cannot build refuse-me",
+    )
+    supervisor.discard(2)
+    await eventually(lambda: all(crew.names(slot)[-1] == "Discard" for slot in (0, 1)))
+    assert (await crew.call())[1] == 1
+
+
+async def test_a_worker_that_does_not_answer_is_an_objection(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.2)
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    assert await supervisor.prepare(trial(2, **with_backend("hang"))) == (
+        "worker 0 did not build it within 0.2 s",
+    )
+
+
+async def test_a_worker_that_dies_over_a_trial_takes_no_part_in_it(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    assert await supervisor.prepare(trial(2, **with_backend("die"))) == ()
+    await eventually(lambda: supervisor.restarts == 1)
+    await eventually(serving_all(supervisor))
+    assert (await crew.call())[1] == 1
+
+
+async def test_what_is_pushed_during_a_trial_is_repeated_after_its_commit(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    await supervisor.prepare(trial(2))
+    supervisor.push(DOWN)
+    await supervisor.commit(2)
+    supervisor.push(DOWN)
+    await eventually(lambda: len(crew.names(0)) == 7)
+    expected = ["Prepare", "EndpointHealth", "Commit", "EndpointHealth", "EndpointHealth"]
+    assert crew.names(0)[2:] == expected
+
+
+async def test_a_flush_brings_figures_up_to_now(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    await supervisor.flush(5.0)
+    assert crew.totals.counters["pointsman_refused_total"] == {("no-route",): 4}
+    assert crew.totals.gauge("pointsman_requests_in_flight") == 6
+
+
+async def test_a_flush_does_not_wait_for_a_stopped_worker(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    stopped = supervisor.workers()[0]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    await asyncio.wait_for(supervisor.flush(0.2), 5)
+    assert crew.totals.counters["pointsman_refused_total"] == {("no-route",): 2}
+    stopped.kill()
+
+
+async def test_a_worker_that_dies_leaves_its_counts_and_takes_its_gauges(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    await supervisor.flush(5.0)
+    supervisor.workers()[0].kill()
+    await eventually(lambda: crew.totals.gauge("pointsman_requests_in_flight") == 0)
+    assert crew.totals.counters["pointsman_refused_total"] == {("no-route",): 2}
+
+
+async def test_feedback_from_the_listener_is_handed_on(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    await crew.call(b"ask")
+    await eventually(lambda: crew.asked == [FeedbackRequest(5, "application/json", "{}")])
+
+
+async def test_drained_workers_leave_and_are_not_replaced(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    assert await supervisor.drain(0.0, 5.0) == 2
+    assert states(supervisor) == [WorkerState.GONE] * 2
+    assert crew.told(0)[-1] == ("Drain", {"pre_stop_s": 0.0, "timeout_s": 5.0})
+    assert supervisor.restarts == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(crew.address, timeout=1)
+
+
+async def test_a_worker_that_will_not_leave_is_killed_at_the_deadline(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KILL_AFTER_S", 0.1)
+    supervisor = crew.build("--deaf", workers=1)
+    await supervisor.start()
+    assert await asyncio.wait_for(supervisor.drain(0.0, 0.2), 5) == 0
+    assert states(supervisor) == [WorkerState.GONE]
+
+
+async def test_a_drain_does_not_wait_for_a_worker_in_back_off(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    crew.prepare = trial(2, **with_backend("die"))
+    supervisor.workers()[0].kill()
+    await eventually(lambda: supervisor.restarts >= 2)
+    await asyncio.wait_for(supervisor.drain(0.0, 0.0), 3)
+
+
+def test_a_worker_is_a_session_of_its_own() -> None:
+    assert "start_new_session=True" in Path(Worker.spawn.__code__.co_filename).read_text()
