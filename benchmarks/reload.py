@@ -124,10 +124,12 @@ def main(args: argparse.Namespace, cores: machine.Cores, say: Callable[[str], No
     print(_table(pairs))
     failed = sum(pair.reloading.failed for pair in pairs)
     slowest_ms = max(pair.reloading.max_us for pair in pairs) / 1000
+    quiet_ms = max(pair.quiet.max_us for pair in pairs) / 1000
     is_met = failed == 0 and slowest_ms <= _SLOWEST_MAX_MS
     print(
         f"\n{'met   ' if is_met else 'MISSED'} with reloads: {failed} failed (0), slowest "
-        f"{slowest_ms:.1f} ms (<= {_SLOWEST_MAX_MS:g} ms)"
+        f"{slowest_ms:.1f} ms (<= {_SLOWEST_MAX_MS:g} ms); without, the slowest took "
+        f"{quiet_ms:.1f} ms"
     )
     if json_file := args.json:
         report.write(json_file, {"facts": facts, "pairs": [asdict(pair) for pair in pairs]})

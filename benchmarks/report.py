@@ -16,6 +16,10 @@ _LOAD_FULL: Final = 0.95
 _OTHERS_MAX: Final = 0.1
 
 
+def _two_places(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def _cpu_us(sample: Sample) -> float:
     return sample.cost.cpu_us if sample.cost else 0.0
 
@@ -43,12 +47,12 @@ class Target:
     bound: float
     is_upper: bool = True
 
-    def verdict(self, ratio: float) -> str:
-        is_met = ratio <= self.bound if self.is_upper else ratio >= self.bound
+    def verdict(self, ratio: Spread) -> str:
+        """The judgement by the median, with the range beside it."""
+        is_met = ratio.median <= self.bound if self.is_upper else ratio.median >= self.bound
+        shown = f"{self.words}: {ratio.show(_two_places)}"
         sign = "<=" if self.is_upper else ">="
-        return (
-            f"{'met   ' if is_met else 'MISSED'} {self.words}: {ratio:.2f} ({sign} {self.bound:g})"
-        )
+        return f"{'met   ' if is_met else 'MISSED'} {shown}, target {sign} {self.bound:g}"
 
 
 TARGETS: Final = (
@@ -165,7 +169,7 @@ _COMPARED: Final[tuple[_Metric, ...]] = (_cpu_us, _requests_per_s, _p99_us, _rss
 
 def _ratio(ours: Sequence[Sample], theirs: Sequence[Sample], metric: _Metric) -> str:
     spread = paired_ratios([metric(s) for s in ours], [metric(s) for s in theirs])
-    return spread.show(lambda value: f"{value:.2f}")
+    return spread.show(_two_places)
 
 
 def _verdicts(by_name: dict[str, list[Sample]]) -> str:
@@ -174,7 +178,7 @@ def _verdicts(by_name: dict[str, list[Sample]]) -> str:
     for target in TARGETS:
         if theirs := by_name.get(target.peer):
             pairs = [target.metric(s) for s in ours], [target.metric(s) for s in theirs]
-            lines.append(target.verdict(paired_ratios(*pairs).median))
+            lines.append(target.verdict(paired_ratios(*pairs)))
     worker = Spread.of(s.cost.cpu_descendants_us for s in ours if s.cost)
     lines.append(f"pointsman's worker alone: {worker.show(short)} µs of CPU per request")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The frozen Config: what the YAML means, as values. Nothing here reads files or knows lines.
+"""The frozen Config: what the YAML means. Nothing here reads files or knows lines.
 
 A Config is built whole and never edited. Rules that concern one value stand on its type
 (`values.py`), rules within one mapping on its model, rules between mappings in `crosscheck.py`.
@@ -24,6 +24,7 @@ from router.config.values import (
     Regex,
     StateUrl,
     Whole,
+    distinct_headers,
     is_loopback,
 )
 from router.policies import POLICIES, Model, Options
@@ -207,15 +208,9 @@ class HeaderMatch(Model):
 
 
 def _header_match(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not text, put it in quotes")
     return {"exact": value} if isinstance(value, str) else value
-
-
-def _distinct_headers(value: object) -> object:
-    if isinstance(value, dict) and value:
-        name, count = Counter(str(name).lower() for name in value).most_common(1)[0]
-        if count > 1:
-            raise ValueError(f"header {name} is given twice; case makes no difference")
-    return value
 
 
 class Match(Model):
@@ -240,7 +235,7 @@ class Match(Model):
                     BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch),
                 ],
             ],
-            BeforeValidator(_distinct_headers),
+            BeforeValidator(distinct_headers),
         ]
         | None
     ) = None
@@ -299,7 +294,7 @@ class Route(Model):
     backend: Name | None = None
     """The one backend that answers. Instead of `policy`."""
     policy: AnyPolicy | None = None
-    """How a request picks a variant."""
+    """How requests pick a variant."""
     shadow: tuple[Shadow, ...] = ()
     """Backends that get copies of the requests."""
     salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None

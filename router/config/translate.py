@@ -1,15 +1,17 @@
-"""Pydantic's errors in the words of the YAML: where in the document, what was found, what is right.
+"""Pydantic's errors in the words of the YAML: where it is, what was found, what would be right.
 
-Pydantic's `loc` is not a path in the document: it also holds policy types, names of alternatives and
-`[key]`. `_locate` walks the document along it and leaves those out. Several errors about one value
-(alternatives that all failed) become one finding.
+Pydantic's `loc` is not a path in the document: it also holds policy types, names of alternatives
+and `[key]`. `_locate` walks the document along it and leaves those out. Several errors about one
+value (alternatives that all failed) become one finding.
 
 Values that may be secret are never shown: a wrong type is told by the kind of what was found, a
 wrong length by the length that is right.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -18,8 +20,14 @@ from pydantic_core import ErrorDetails
 from router.config.problems import Finding, Path
 from router.config.schema import known_keys
 from router.policies import POLICIES
-from router.units import format_duration, format_share, format_size
-from router.units import parse_duration, parse_share, parse_size
+from router.units import (
+    format_duration,
+    format_share,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 
 _KNOWN_KEYS_SHOWN_MAX: Final = 12
 _VALUE_MAX_CHARS: Final = 60
@@ -43,6 +51,9 @@ _EXPECTED: Final = {
 }
 """Pydantic's error types -> what stands in the YAML instead."""
 
+_MAY_HIDE: Final = ("text", "a mapping", "a list")
+"""Where these are expected what was found may be secret, or long: only its kind is told."""
+
 _BOUNDS: Final = {
     "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
@@ -55,8 +66,8 @@ def translate(error: ValidationError, document: Any) -> list[Finding]:
     """The findings in `error`, which validating `document` raised."""
     found: dict[Path, list[Finding]] = {}
     for details in error.errors(include_url=False):
-        finding = _finding(details, document)
-        found.setdefault(finding.path, []).append(finding)
+        if (finding := _finding(details, document)) is not None:
+            found.setdefault(finding.path, []).append(finding)
     return [one for alternatives in found.values() for one in _merged(alternatives)]
 
 
@@ -71,7 +82,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return ""
 
 
-def _finding(details: ErrorDetails, document: Any) -> Finding:
+def _finding(details: ErrorDetails, document: Any) -> Finding | None:
     kind, context = details["type"], details.get("ctx", {})
     path, rest = _locate(details["loc"], document)
     value = _at(document, path)
@@ -87,6 +98,8 @@ def _finding(details: ErrorDetails, document: Any) -> Finding:
         tag = str(context["tag"])
         kinds = context["expected_tags"].replace("'", "").split(", ")
         return Finding((*path, "type"), f"unknown type {tag!r}", nearest(tag, kinds))
+    if kind == "too_short" and len(value) >= context["min_length"]:
+        return None  # pydantic counts what is left without bad entries; those are told
     at_key = "[key]" in details["loc"]
     if kind in ("value_error", "assertion_error"):
         return Finding(path, str(context["error"]), at_key=at_key)
@@ -96,18 +109,20 @@ def _finding(details: ErrorDetails, document: Any) -> Finding:
 def _words(kind: str, context: dict[str, Any], value: Any) -> tuple[str, str]:
     """Message and hint for an error about `value` itself."""
     if kind in _EXPECTED:
-        is_scalar = value is not None and not isinstance(value, dict | list)
-        hint = "put it in quotes" if kind == "string_type" and is_scalar else ""
-        return f"expected {_EXPECTED[kind]}, found {_kind_of(value)}", hint
+        found = _kind_of(value) if _EXPECTED[kind] in _MAY_HIDE else _show(value)
+        return f"expected {_EXPECTED[kind]}, found {found}", _type_hint(kind, value)
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
         return f"expected {words} {_in_unit_of(value, context[key])}, found {_show(value)}", ""
     if kind in ("literal_error", "enum"):
-        known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        expected = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), context["expected"])
+        known = re.findall(r"'([^']*)'", expected)
         hint = nearest(value, known) if isinstance(value, str) else ""
-        return f"expected {context['expected']}, found {_show(value)}", hint if "mean" in hint else ""
+        return f"expected {expected}, found {_show(value)}", hint if "mean" in hint else ""
     if kind in ("too_short", "too_long"):
-        words, key = ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
+        words, key = (
+            ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
+        )
         entries = "entry" if context[key] == 1 else "entries"
         return f"expected {words} {context[key]} {entries}, found {len(value)}", ""
     if kind == "string_too_short":
@@ -117,6 +132,13 @@ def _words(kind: str, context: dict[str, Any], value: Any) -> tuple[str, str]:
     if kind == "string_pattern_mismatch":
         return f"expected text that matches {context['pattern']}, found {_show(value)}", ""
     return f"{kind.replace('_', ' ')}, found {_show(value)}", ""
+
+
+def _type_hint(kind: str, value: Any) -> str:
+    if value is None:
+        return "give it a value, or remove the key"
+    is_scalar = not isinstance(value, dict | list)
+    return "put it in quotes" if kind == "string_type" and is_scalar else ""
 
 
 def _merged(findings: list[Finding]) -> list[Finding]:
@@ -140,8 +162,10 @@ def _locate(loc: tuple[int | str, ...], document: Any) -> tuple[Path, tuple[int 
         if isinstance(data, dict) and step == data.get("type") and not has_passed_tag:
             has_passed_tag = True  # the policy's type chose the model
             continue
-        is_below = step in data if isinstance(data, dict) else (
-            isinstance(data, list) and isinstance(step, int) and step < len(data)
+        is_below = (
+            step in data
+            if isinstance(data, dict)
+            else (isinstance(data, list) and isinstance(step, int) and step < len(data))
         )
         if not is_below:
             return tuple(path), loc[i:]
@@ -165,7 +189,12 @@ def _kind_of(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    for kind, name in ((dict, "a mapping"), (list, "a list"), (str, "text"), (int | float, "a number")):
+    for kind, name in (
+        (dict, "a mapping"),
+        (list, "a list"),
+        (str, "text"),
+        (int | float, "a number"),
+    ):
         if isinstance(value, kind):
             return name
     return "something else"
@@ -180,15 +209,13 @@ def _show(value: Any) -> str:
 
 def _in_unit_of(value: Any, bound: float) -> str:
     """`bound` in the unit that `value`, text of the YAML, is written in."""
-    for parse, show in (
+    pairs: tuple[tuple[Callable[[object], float], Callable[[Any], str]], ...] = (
         (parse_duration, format_duration),
         (parse_size, format_size),
         (parse_share, format_share),
-    ):
-        try:
-            isinstance(value, str) and parse(value)
-        except ValueError:
-            continue
-        if isinstance(value, str):
+    )
+    for parse, show in pairs if isinstance(value, str) else ():
+        with contextlib.suppress(ValueError):
+            parse(value)
             return show(bound)
     return f"{bound:g}"

@@ -7,6 +7,7 @@ never refuses what the function accepts.
 
 import ipaddress
 import re
+from collections import Counter
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -92,6 +93,15 @@ def _endpoint_url(value: str) -> str:
             raise ValueError(f"{value!r} has no IPv6 address between its brackets") from None
     port = f":{match['port']}" if match["port"] else ""
     return f"http://{host}{port}"
+
+
+def distinct_headers(value: object) -> object:
+    """`value` as it is. Raises ValueError: it is a mapping with keys that differ only in case."""
+    if isinstance(value, dict) and value:
+        name, count = Counter(str(name).lower() for name in value).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"header {name} is given twice; case makes no difference")
+    return value
 
 
 def _network(value: str) -> str:

@@ -21,6 +21,7 @@ from router.errors import PointsmanError
 _LINES_KEPT: Final = 8
 _LINE_MAX_BYTES: Final = 1024 * 1024
 _STOP_PATIENCE_S: Final = 8.0
+_BLAME_PATIENCE_S: Final = 0.5
 
 _Result = TypeVar("_Result")
 
@@ -146,3 +147,23 @@ async def run_beside(
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def run_guarded(main: Coroutine[Any, Any, _Result], children: Sequence[Child]) -> _Result:
+    """Run `main` to its end; a child that ends first ends it.
+
+    Raises:
+        DemoError: a child ended, or `main` raised one. What a dead child causes is often seen
+            before its death is, so a death found a moment after an error is raised in its place.
+    """
+    try:
+        return await run_beside(main, *(child.guard() for child in children))
+    except DemoError:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BLAME_PATIENCE_S):
+                await run_beside(_forever(), *(child.guard() for child in children))
+        raise
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()

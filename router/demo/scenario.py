@@ -21,7 +21,7 @@ import aiohttp
 
 from router.demo import routes, view
 from router.demo.checks import Outcome, Reload, is_all_held, judge
-from router.demo.processes import Child, DemoError, run_beside
+from router.demo.processes import Child, DemoError, run_beside, run_guarded
 from router.demo.readings import Instruments, Reading
 from router.demo.tally import Tally
 from router.demo.traffic import REQUEST_TIMEOUT_S, THINK_S, USERS, Picture, Traffic, picture
@@ -134,14 +134,13 @@ class Show:
         """Play it all, and return what was seen.
 
         Raises:
-            DemoError: a child died, or a reading failed.
+            DemoError: a reading failed.
         """
         first = await self._instruments.read()
         await run_beside(
             self._traffic.run(self._seconds),
             self._draw_often(),
             self._raise_canary(first.generation),
-            *(child.guard() for child in self._stage.children),
         )
         last = await self._settled()
         self._draw(self._seconds, last)
@@ -221,11 +220,7 @@ Still running; Ctrl-C ends it.
                  -H 'x-user-id: you' -H 'x-canary: always' -d @{image}
             (it shows a {shown.label}; with 'x-canary: never' version 1 answers)"""
     )
-
-    async def until_stopped() -> None:
-        await stop.wait()
-
-    await run_beside(until_stopped(), *(child.guard() for child in stage.children))
+    await run_guarded(stop.wait(), stage.children)
 
 
 async def _play(seconds: float, stay: bool, screen: view.Screen) -> int:
@@ -246,7 +241,8 @@ async def _play(seconds: float, stay: bool, screen: view.Screen) -> int:
             screen.say(
                 f"{USERS} users send {USERS / THINK_S:.0f} images a second for {seconds:.0f} s.\n"
             )
-            outcome = await Show(stage, session, pictures, screen, seconds).run()
+            show = Show(stage, session, pictures, screen, seconds)
+            outcome = await run_guarded(show.run(), stage.children)
             checks = judge(outcome)
             for line in ("", "Summary", *view.summary(checks)):
                 screen.say(line)

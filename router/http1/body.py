@@ -86,9 +86,12 @@ class ChunkedDecoder:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _keep_partial_line(self, line: bytes) -> None:
-        bound = LINE_MAX_BYTES if self._state is _State.SIZE else TRAILERS_MAX_BYTES
-        if len(line) > bound:
-            raise HeadError(self._refusal, f"a chunk line is longer than {bound} bytes")
+        if self._state is _State.SIZE:
+            bound = LINE_MAX_BYTES
+        else:
+            bound = TRAILERS_MAX_BYTES - self._trailer_bytes - 2
+        if len(line) - line.endswith(b"\r") > bound:
+            raise HeadError(self._refusal, "a chunk line or the trailer section is too long")
         if b"\n" in line or b"\r" in line[:-1]:
             raise HeadError(self._refusal, "a chunk line holds a bare CR or LF")
         self._buffer = line

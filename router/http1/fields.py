@@ -38,14 +38,23 @@ class FieldLines(dict[bytes, tuple[bytes, bytes]]):
     """Field line -> (lower-case name, line). A missing line is validated on the way in.
 
     Bounded by `_REMEMBERED_MAX_LINES` x `_REMEMBERED_MAX_BYTES`; emptied when full.
+    Names in `hyphenated` are refused when written with underscores: CGI and WSGI servers take the
+    two for one field.
     """
+
+    __slots__ = ("_hyphenated",)
+
+    def __init__(self, hyphenated: frozenset[bytes] = frozenset()) -> None:
+        super().__init__()
+        self._hyphenated = hyphenated
 
     def __missing__(self, line: bytes) -> tuple[bytes, bytes]:
         """Validate `line`.
 
         Raises:
             HeadError: it is not `token ":" value` of permitted bytes (this includes a folded line,
-                space before the colon, bare CR or LF, NUL).
+                space before the colon, bare CR or LF, NUL), or its name passes for a hyphenated
+                one.
         """
         name, colon, value = line.partition(b":")
         if not name or not colon or name.translate(None, TOKEN_CHARS):
@@ -53,6 +62,8 @@ class FieldLines(dict[bytes, tuple[bytes, bytes]]):
         if value.translate(None, _VALUE_CHARS):
             raise HeadError(MALFORMED, f"header {name.decode()} has a control character")
         name = name.lower()
+        if b"_" in name and name.replace(b"_", b"-") in self._hyphenated:
+            raise HeadError(MALFORMED, f"header {name.decode()} passes for one with hyphens")
         entry = (name, line)
         if len(line) <= _REMEMBERED_MAX_BYTES and name not in _NEVER_REMEMBERED:
             if len(self) >= _REMEMBERED_MAX_LINES:

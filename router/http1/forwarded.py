@@ -1,8 +1,8 @@
 """Who the client is, and the forwarding fields that tell endpoints.
 
-`x-forwarded-*` and `via` of a client are believed only when its address lies in
-`trusted_proxies`; otherwise they are taken out and ours put in their place. What is constant for a
-connection is written once, when it is accepted.
+`x-forwarded-for`, `-proto` and `-host` of a client are believed only when its address lies in
+`trusted_proxies`; otherwise they are taken out and ours put in their place. `via` only grows
+(RFC 9110 section 7.6.3). What is constant for a connection is written once, when it is accepted.
 """
 
 import ipaddress
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from router.http1.request import RequestHead
 
 VIA: Final = b"1.1 pointsman"
-"""RFC 9110 section 7.6.3: protocol version and a pseudonym."""
+"""RFC 9110 section 7.6.3: the protocol version received, and a pseudonym."""
+_VIA_HTTP10: Final = b"1.0 pointsman"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -60,7 +61,8 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
     given_host = fields.pop(b"x-forwarded-host", None)
     fields.pop(b"forwarded", None)
     given_via = fields.pop(b"via", None)
-    if given_via is None and not (peer.is_trusted and (given_for or given_proto or given_host)):
+    is_believed = peer.is_trusted and (given_for or given_proto or given_host)
+    if not (is_believed or given_via or head.is_http10):
         return
     chain: list[bytes] = []
     proto = b"http"
@@ -77,12 +79,12 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
             proto = b"https"
         if given_host is not None:
             host = b"x-forwarded-host: %b\r\n" % value_of(b"x-forwarded-host", given_host)
-    vias = values_of(b"via", given_via) if given_via is not None else []
+    vias = list(filter(None, values_of(b"via", given_via))) if given_via is not None else []
     head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%bvia: %b\r\n" % (
         b", ".join([*chain, peer.client.encode("ascii", "replace")]),
         proto,
         host,
-        b", ".join([*vias, VIA]),
+        b", ".join([*vias, _VIA_HTTP10 if head.is_http10 else VIA]),
     )
 
 

@@ -9,15 +9,13 @@ Owns where a request's body ends (RFC 9112 section 6.3), which fields are the ho
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from router.errors import (
     CODING_UNKNOWN,
     HEAD_TOO_LARGE,
     MALFORMED,
-    METHOD_REFUSED,
     TARGET_TOO_LONG,
-    VERSION_UNSUPPORTED,
     HeadError,
 )
 from router.http1.fields import (
@@ -27,19 +25,14 @@ from router.http1.fields import (
     index,
     list_items,
     value_of,
+    values_of,
 )
 from router.http1.forwarded import ClientAddress, client_address
+from router.http1.target import RequestLine, parse_host, parse_request_line
 
 CHUNKED: Final = -1
 """The value of `RequestHead.body_bytes` for a chunked body."""
 
-_REQUEST_LINE: Final = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z"
-)
-_ABSOLUTE: Final = re.compile(rb"http://([^/?#]*)([/?].*)?\Z", re.IGNORECASE)
-_HOST: Final = re.compile(
-    rb"((?:[A-Za-z0-9_.~!$&'()*+,;=%-]+)|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?\Z"
-)
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 
 _REMEMBERED_MAX_LINES: Final = 1024
@@ -54,7 +47,6 @@ _SPECIAL: Final = frozenset(
         b"expect",
         b"forwarded",
         b"keep-alive",
-        b"max-forwards",
         b"proxy-authenticate",
         b"proxy-authorization",
         b"proxy-connection",
@@ -73,11 +65,14 @@ _SPECIAL: Final = frozenset(
         b"x-router-variant",
     )
 )
+_HYPHENATED: Final = _SPECIAL | {b"content-length"}
+"""What the router removes or writes itself must not come through under another spelling."""
 _KEEP_ALIVE_LINES: Final = frozenset((b"Connection: keep-alive", b"connection: keep-alive"))
 """What most clients send, and what HTTP/1.1 means anyway."""
 _HOP: Final = (
     b"keep-alive",
     b"proxy-authenticate",
+    b"proxy-authorization",
     b"proxy-connection",
     b"te",
     b"trailer",
@@ -91,18 +86,7 @@ _NEVER_NOMINATED: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"expect")
 )
 _REQUEST_ID_MAX_BYTES: Final = 128
-_REFUSED_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
-
-
-class RequestLine(NamedTuple):
-    """A request line. `authority` is empty unless the target was in absolute form."""
-
-    method: bytes
-    target: bytes
-    path: bytes
-    minor: int
-    authority: bytes
-    relayed: bytes
+_REQUEST_ID_CHARS: Final = TOKEN_CHARS + b":/=@"
 
 
 class RequestHead:
@@ -148,7 +132,7 @@ class RequestHead:
         line = self.fields.get(b"cookie")
         if line is None:
             return None
-        for pair in value_of(b"cookie", line).replace(b", ", b"; ").split(b";"):
+        for pair in b";".join(values_of(b"cookie", line)).split(b";"):
             key, equals, value = pair.strip(b" \t").partition(b"=")
             if equals and key == name:
                 return value.strip(b'"')
@@ -163,7 +147,7 @@ class RequestParser:
         self.max_line_bytes = max_line_bytes
         self._lines: dict[bytes, RequestLine] = {}
         self._hosts: dict[bytes, bytes] = {}
-        self._known = FieldLines()
+        self._known = FieldLines(_HYPHENATED)
 
     def parse(self, raw: bytes, peer: ClientAddress) -> RequestHead:
         """The head in `raw` (all bytes before the empty line's CRLF CRLF).
@@ -202,7 +186,7 @@ class RequestParser:
             head.body_bytes = int(value)
         if fields.get(b"connection") in _KEEP_ALIVE_LINES:
             del fields[b"connection"]
-        if not _SPECIAL.isdisjoint(fields):
+        if head.is_http10 or not _SPECIAL.isdisjoint(fields):
             _special(head, fields, length is not None, peer)
         return head
 
@@ -212,17 +196,7 @@ class RequestParser:
                 TARGET_TOO_LONG,
                 f"request line of {len(raw)} bytes, expected no more than {self.max_line_bytes}",
             )
-        match = _REQUEST_LINE.match(raw)
-        if match is None:
-            raise HeadError(MALFORMED, "the request line is not 'METHOD target HTTP/1.1'")
-        method, target, major, minor = match.groups()
-        if major != b"1":
-            raise HeadError(
-                VERSION_UNSUPPORTED, f"HTTP/{major.decode()}.{minor.decode()} was asked for"
-            )
-        if method in _REFUSED_METHODS:
-            raise HeadError(METHOD_REFUSED, f"{method.decode()} is not relayed")
-        line = _split_target(method, target, min(int(minor), 1))
+        line = parse_request_line(raw)
         if len(raw) <= _REMEMBERED_MAX_BYTES:
             if len(self._lines) >= _REMEMBERED_MAX_LINES:
                 self._lines.clear()
@@ -236,50 +210,18 @@ class RequestParser:
             if line.minor == 1:
                 raise HeadError(MALFORMED, "header host is missing")
             field = fields[b"host"] = b"host:"
-        if line.authority:  # section 3.2.2: the target's authority replaces the field
+        if line.authority:  # section 3.2.2: the target's authority replaces the field, if valid
+            parse_host(field)
             field = b"Host: " + line.authority
             fields[b"host"] = field
         host = self._hosts.get(field)
         if host is None:
-            host = _parse_host(field)
-            if len(self._hosts) >= _REMEMBERED_MAX_LINES:
-                self._hosts.clear()
+            host = parse_host(field)
             if len(field) <= _REMEMBERED_MAX_BYTES:
+                if len(self._hosts) >= _REMEMBERED_MAX_LINES:
+                    self._hosts.clear()
                 self._hosts[field] = host
         return host
-
-
-def _split_target(method: bytes, target: bytes, minor: int) -> RequestLine:
-    """RFC 9112 section 3.2: origin-form, absolute-form (relayed as origin-form) or `OPTIONS *`."""
-    authority = b""
-    relayed = target
-    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
-        pass
-    elif match := _ABSOLUTE.match(target):
-        authority = match[1]
-        if not authority:
-            raise HeadError(MALFORMED, "the request target has no host")
-        relayed = match[2] or b"/"
-        if relayed.startswith(b"?"):
-            relayed = b"/" + relayed
-    else:
-        raise HeadError(MALFORMED, "the request target is not a path")
-    if b"#" in relayed:
-        raise HeadError(MALFORMED, "the request target has a fragment")
-    path = relayed.partition(b"?")[0]
-    return RequestLine(
-        method, relayed, path, minor, authority, b"%b %b HTTP/1.1" % (method, relayed)
-    )
-
-
-def _parse_host(line: bytes) -> bytes:
-    value = line[5:].strip(b" \t")
-    if not value:
-        return b""  # RFC 9112 section 3.2 allows an empty one when the target has no authority
-    match = _HOST.match(value)
-    if match is None or int(match[2] or 0) > 65535:
-        raise HeadError(MALFORMED, "header host is not a host and port")
-    return match[1].lower().rstrip(b".")
 
 
 def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAddress) -> None:
@@ -291,7 +233,9 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
     if connection is not None:
         _connection(head, fields, connection)
     expect = fields.get(b"expect")
-    if expect is not None:
+    if expect is not None and head.is_http10:
+        del fields[b"expect"]  # RFC 9110 section 10.1.1: ignored
+    elif expect is not None:
         if value_of(b"expect", expect).lower() != b"100-continue":
             raise HeadError(MALFORMED, "header expect is not 100-continue")
         head.expects_continue = True
@@ -301,7 +245,7 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
     if given is not None:
         request_id = value_of(b"x-request-id", given)
         if 0 < len(request_id) <= _REQUEST_ID_MAX_BYTES and not request_id.translate(
-            None, TOKEN_CHARS + b":/=@"
+            None, _REQUEST_ID_CHARS
         ):
             head.request_id = request_id
     client_address(head, fields, peer)

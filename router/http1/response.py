@@ -16,7 +16,7 @@ UNTIL_CLOSE: Final = -2
 """The value of `ResponseHead.body_bytes` for a body that the connection's end ends."""
 
 _STATUS_LINE: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\Z"
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\Z"
 )
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"timeout=([0-9]{1,6})(?![0-9])")
@@ -35,13 +35,14 @@ _SPECIAL: Final = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-        b"via",
+        b"x-request-id",
         b"x-router-receipt",
         b"x-router-route",
         b"x-router-variant",
     )
 )
-_HOP: Final = tuple(_SPECIAL - {b"connection", b"keep-alive", b"transfer-encoding", b"via"})
+"""Of the hop, or written by the router itself."""
+_TAKEN_OUT: Final = tuple(_SPECIAL - {b"connection", b"keep-alive", b"transfer-encoding"})
 _NEVER_NOMINATED: Final = frozenset((b"content-length", b"transfer-encoding", b"set-cookie"))
 
 
@@ -129,6 +130,8 @@ class ResponseParser:
         head.relayed = b"\r\n".join((status_line, *fields.values(), b""))
         head.framed = head.relayed + _framing(head)
         if is_head or status < 200 or status == 204 or status == 304:
+            if status == 204 and head.body_bytes not in (0, UNTIL_CLOSE):
+                head.keep_alive = False  # a body may follow that must not be there
             head.body_bytes = 0
         return head
 
@@ -142,9 +145,10 @@ class ResponseParser:
             b"HTTP/1.1 %d %b" % (status, match[3] or _phrase(status)),
             match[1] == b"1",
         )
-        if len(self._lines) >= _REMEMBERED_MAX_LINES:
-            self._lines.clear()
-        self._lines[raw] = entry
+        if len(raw) <= _REMEMBERED_MAX_BYTES:
+            if len(self._lines) >= _REMEMBERED_MAX_LINES:
+                self._lines.clear()
+            self._lines[raw] = entry
         return entry
 
 
@@ -160,19 +164,17 @@ def _special(head: ResponseHead, fields: Fields, is_http11: bool) -> None:
         if value_of(b"transfer-encoding", coding).lower() != b"chunked":
             raise HeadError(UPSTREAM_MALFORMED, "transfer-encoding is not exactly 'chunked'")
         head.body_bytes = CHUNKED
+    keep_alive = fields.pop(b"keep-alive", None)
     connection = fields.pop(b"connection", None)
     if connection is not None:
-        for option in list_items(b"connection", connection):
-            if option == b"close":
-                head.keep_alive = False
-            elif option == b"keep-alive":
-                head.keep_alive = True
-            elif option not in _NEVER_NOMINATED:
+        options = list_items(b"connection", connection)
+        head.keep_alive = b"close" not in options and (is_http11 or b"keep-alive" in options)
+        for option in options:
+            if option not in _NEVER_NOMINATED:
                 fields.pop(option, None)
-    keep_alive = fields.pop(b"keep-alive", None)
     if keep_alive is not None and (match := _KEEP_ALIVE_TIMEOUT.search(keep_alive)):
         head.keep_alive_s = float(match[1])
-    for name in _HOP:
+    for name in _TAKEN_OUT:
         fields.pop(name, None)
 
 

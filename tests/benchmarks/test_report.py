@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks import report, workload
 from benchmarks.compare import Comparison, Cost, Plan, Sample
+from benchmarks.figures import Spread
 from benchmarks.openloop import OpenLoop
 from benchmarks.peers import NGINX, PEERS, POINTSMAN
 from benchmarks.probe import Split
@@ -48,15 +49,19 @@ def test_ratios_to_each_peer_are_shown_with_their_range() -> None:
 
 
 def test_a_target_is_met_or_missed_by_the_median_of_the_ratios() -> None:
-    assert "met    CPU per request / nginx's: 1.60 (<= 1.8)" in _text(*_OURS, *_NGINX)
+    assert "met    CPU per request / nginx's: 1.60 (1.50…1.70), target <= 1.8" in _text(
+        *_OURS, *_NGINX
+    )
     slower = tuple(_sample("pointsman", 40, 150) for _ in range(2))
-    assert "MISSED CPU per request / nginx's: 2.00 (<= 1.8)" in _text(*slower, *_NGINX)
+    assert "MISSED CPU per request / nginx's: 2.00 (2.00…2.00), target <= 1.8" in _text(
+        *slower, *_NGINX
+    )
 
 
 def test_a_lower_bound_is_missed_from_below() -> None:
     target = next(target for target in report.TARGETS if not target.is_upper)
-    assert target.verdict(target.bound).startswith("met")
-    assert target.verdict(target.bound - 0.1).startswith("MISSED")
+    for median, verdict in ((target.bound, "met"), (target.bound - 0.1, "MISSED")):
+        assert target.verdict(Spread(median, 0.0, 99.0)).startswith(verdict)
 
 
 def test_a_target_against_an_absent_peer_is_not_judged() -> None:

@@ -105,4 +105,3 @@ async def _run(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -45,7 +45,9 @@ def test_totals_become_series() -> None:
     assert found[f"pointsman_requests_total{labels}"] == "16.0"
     assert found[f"pointsman_request_duration_seconds_sum{labels}"] == "8.5"
     assert found[f"pointsman_request_duration_seconds_count{labels}"] == "16.0"
-    bucket = 'pointsman_request_duration_seconds_bucket{code="2xx",le="%s",route="plain",variant="v1"}'
+    bucket = (
+        'pointsman_request_duration_seconds_bucket{code="2xx",le="%s",route="plain",variant="v1"}'
+    )
     assert found[bucket % "0.0025"] == "2.0"
     assert found[bucket % "+Inf"] == "16.0"
     assert found['pointsman_refused_total{reason="x"}'] == "3.0"

@@ -1,6 +1,6 @@
+import asyncio
 import sqlite3
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -82,7 +82,9 @@ async def test_a_store_in_use_by_another_program_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr("router.control.store._BUSY_TIMEOUT_S", 0.05)
     store = await open_store(f"sqlite://{tmp_path}/state.db")
-    with pytest.raises(StartError, match=rf"cannot open the state store {tmp_path}/state\.db: .*locked"):
+    with pytest.raises(
+        StartError, match=rf"cannot open the state store {tmp_path}/state\.db: .*locked"
+    ):
         await open_store(f"sqlite://{tmp_path}/state.db")
     await store.close()
 
@@ -138,8 +140,8 @@ async def main():
 asyncio.run(main())
 """
     database = tmp_path / "state.db"
-    done = subprocess.run([sys.executable, "-c", script, str(database)], check=False)
-    assert done.returncode == -9
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(database))
+    assert await process.wait() == -9
     store = await open_store(f"sqlite://{database}")
     assert [number for number, _ in await store.rewards_after("r", 0)] == [1]
     await store.close()

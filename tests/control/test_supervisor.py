@@ -14,7 +14,7 @@ from router.control import supervisor as module
 from router.control.sockets import bind_listeners
 from router.control.supervisor import Supervisor
 from router.control.totals import Totals
-from router.control.worker import Launch, Worker, WorkerEvents, WorkerState
+from router.control.worker import Launch, WorkerEvents, WorkerState
 from router.errors import StartError
 from router.messages import EndpointHealth, FeedbackRequest, Prepare
 from tests.control.support import document, eventually
@@ -109,7 +109,7 @@ async def test_a_worker_that_dies_at_the_start_stops_it_with_the_reason(crew: Cr
 async def test_a_command_that_does_not_exist_stops_the_start(crew: Crew) -> None:
     supervisor = crew.build()
     supervisor._launch = Launch(("/nowhere/python",), "json", "info")
-    with pytest.raises(StartError, match="cannot start worker 0: .*No such file"):
+    with pytest.raises(StartError, match=r"cannot start worker 0: .*No such file"):
         await supervisor.start()
 
 
@@ -159,7 +159,7 @@ async def test_workers_that_keep_dying_are_restarted_ever_more_slowly(
 
     supervisor = crew.build(workers=1)
     await supervisor.start()
-    monkeypatch.setattr(module.asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(asyncio, "wait_for", wait_for)
     crew.prepare = trial(2, **with_backend("die"))
     supervisor.workers()[0].kill()
     await eventually(lambda: len(waits) >= 4)
@@ -287,5 +287,8 @@ async def test_a_drain_does_not_wait_for_a_worker_in_back_off(crew: Crew) -> Non
     await asyncio.wait_for(supervisor.drain(0.0, 0.0), 3)
 
 
-def test_a_worker_is_a_session_of_its_own() -> None:
-    assert "start_new_session=True" in Path(Worker.spawn.__code__.co_filename).read_text()
+async def test_a_terminals_interrupt_does_not_reach_workers(crew: Crew) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    pid = supervisor.workers()[0].pid
+    assert os.getpgid(pid) == pid != os.getpgid(0)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from router.demo.processes import Child, DemoError, run_beside
+from router.demo.processes import Child, DemoError, run_beside, run_guarded
 
 SAY_READY = """import os; print('{"event": "ready", "pid": %d}' % os.getpid(), flush=True)\n"""
 LIVE_ON = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); %ssignal.pause()"
@@ -94,6 +94,25 @@ async def test_a_child_that_stops_with_another_status_is_an_error() -> None:
     await child.ready(PATIENCE_S)
     with pytest.raises(DemoError, match="kid stopped with status 5"):
         await child.stop()
+
+
+async def test_a_dead_child_is_blamed_for_the_error_that_it_caused() -> None:
+    child = await start(SAY_READY + "os._exit(3)")
+
+    async def main() -> None:
+        await child.ready(PATIENCE_S)
+        raise DemoError("no connection")
+
+    with pytest.raises(DemoError, match="kid ended by itself with status 3"):
+        await run_guarded(main(), [child])
+
+
+async def test_an_error_while_all_children_live_is_raised_as_it_is() -> None:
+    child = await start(LIVE_ON % SAY_READY.replace("\n", ";"))
+    await child.ready(PATIENCE_S)
+    with pytest.raises(DemoError, match="a helper failed"):
+        await run_guarded(fail(), [child])
+    await child.stop()
 
 
 async def forever() -> None:

@@ -1,4 +1,5 @@
 import itertools
+import math
 from collections import Counter
 from typing import Any
 
@@ -132,6 +133,15 @@ def test_every_u_finds_a_variant_with_weight(weights: list[float], u: float) -> 
 
     assert assignment.weights[assignment.assign(Head(), u).variant] > 0.0
     assert sum(assignment.weights.values()) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_the_largest_u_finds_a_variant_though_shares_sum_to_less_than_one() -> None:
+    largest, sums = math.nextafter(1.0, 0.0), []
+    for count in range(1, 65):
+        assignment = built(type="ab", variants=[{"backend": str(i)} for i in range(count)])
+        sums.append(list(itertools.accumulate(assignment.weights.values()))[-1])
+        assert assignment.assign(Head(), largest).variant == str(count - 1)
+    assert min(sums) < 1.0
 
 
 @given(
