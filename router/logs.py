@@ -41,6 +41,8 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
+    # one line per batch of file events says nothing, and feeds itself when the log is a watched file
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def event(

@@ -47,9 +47,11 @@ def json_schema() -> Schema:
     return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 
 
-def known_keys(path: Path, document: Any) -> tuple[str, ...]:
-    """The keys that the mapping at `path` of `document` may have; empty when any name will do."""
-    schema = Config.model_json_schema()
+def known_keys(schema: Schema, path: Path, document: Any) -> tuple[str, ...]:
+    """The keys that the mapping at `path` of `document` may have; empty when any name will do.
+
+    `schema` is `Config.model_json_schema()`: making it takes as long as looking up 1,000 paths.
+    """
     branches, data = [schema], document
     for step in path:
         branches = [

@@ -17,8 +17,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from router.config.model import Config
 from router.config.problems import Finding, Path
-from router.config.schema import known_keys
+from router.config.schema import Schema, known_keys
 from router.policies import POLICIES
 from router.units import (
     format_duration,
@@ -64,9 +65,10 @@ _BOUNDS: Final = {
 
 def translate(error: ValidationError, document: Any) -> list[Finding]:
     """The findings in `error`, which validating `document` raised."""
+    schema = Config.model_json_schema()
     found: dict[Path, list[Finding]] = {}
     for details in error.errors(include_url=False):
-        if (finding := _finding(details, document)) is not None:
+        if (finding := _finding(details, document, schema)) is not None:
             found.setdefault(finding.path, []).append(finding)
     return [one for alternatives in found.values() for one in _merged(alternatives)]
 
@@ -82,14 +84,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return ""
 
 
-def _finding(details: ErrorDetails, document: Any) -> Finding | None:
+def _finding(details: ErrorDetails, document: Any, schema: Schema) -> Finding | None:
     kind, context = details["type"], details.get("ctx", {})
     path, rest = _locate(details["loc"], document)
     value = _at(document, path)
     if kind == "missing":
         return Finding(path, f"the key {rest[-1]!r} is missing")
     if kind == "extra_forbidden":
-        known = known_keys(path[:-1], document)
+        known = known_keys(schema, path[:-1], document)
         hint = nearest(str(path[-1]), (key for key in known if key not in _at(document, path[:-1])))
         return Finding(path, f"unknown key {path[-1]!r}", hint, at_key=True)
     if kind == "union_tag_not_found":

@@ -9,6 +9,7 @@ Strategy:
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -253,8 +254,10 @@ class Program:
     async def _watch(self) -> None:
         from router.config.watch import changes  # late: not needed to be ready
 
-        async for _ in changes(self._start.path):
-            await self._reloader.reload("file")
+        known = self._start.loaded.digest  # so a change during the start is seen too
+        async with contextlib.aclosing(changes(self._start.path, digest=known)) as seen:
+            async for _ in seen:
+                await self._reloader.reload("file")
 
     def _window_s(self) -> float:
         return self._plane.snapshot.loaded.config.feedback.window

@@ -118,7 +118,7 @@ async def origin(answer: bytes | None) -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield "http://127.0.0.1:%d/ready" % server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ready"
     await asyncio.gather(*served, return_exceptions=True)
 
 

@@ -158,6 +158,7 @@ async def test_reloads_wait_for_each_other(desk: Desk) -> None:
     first = asyncio.create_task(desk.reloader.reload("file"))
     await eventually(lambda: bool(desk.workers.journal))
     second = asyncio.create_task(desk.reloader.reload("api"))
+    await asyncio.wait({second}, timeout=0.2)  # it would have come as far as the workers
     desk.workers.gate.set()
     assert [(await first).result, (await second).result] == ["success", "unchanged"]
     assert desk.workers.journal == [("prepare", 2), ("commit", 2)]

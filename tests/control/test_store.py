@@ -14,6 +14,10 @@ def reward(nonce: str, issued_s: int = 1000, route: str = "r") -> Reward:
     return Reward(nonce, route, "v1", 1.0, issued_s)
 
 
+def modes_in(directory: Path) -> set[int]:
+    return {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
+
+
 async def test_a_nonce_is_claimed_once_and_numbers_rise(tmp_path: Path) -> None:
     store = await open_store(f"sqlite://{tmp_path}/state.db")
     first = await store.claim([reward("a"), reward("b"), reward("a")])
@@ -72,7 +76,7 @@ async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path
 async def test_the_file_holds_a_key_so_only_its_owner_may_read_it(tmp_path: Path) -> None:
     store = await open_store(f"sqlite://{tmp_path}/state.db")
     await store.claim([reward("a")])
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    modes = modes_in(tmp_path)
     await store.close()
     assert modes == {0o600}
 
