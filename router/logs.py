@@ -41,7 +41,7 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
-    # one line per batch of file events says nothing, and feeds itself when the log is a watched file
+    # a line per batch of file events says nothing, and feeds itself when the log is watched too
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 

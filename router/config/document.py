@@ -25,7 +25,7 @@ from router.config.scalars import interpolate, resolve
 DEPTH_MAX: Final = 32
 """Deepest nesting; the deepest a config needs is about 8."""
 NODES_MAX: Final = 250_000
-"""Most values in a document, each counted wherever an alias repeats it; 1,000 routes take 40,000."""
+"""Most values in a document, those of an alias counted each time; 1,000 routes take 40,000."""
 
 _UNPRINTABLE: Final = re.compile(
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"

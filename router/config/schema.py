@@ -34,6 +34,8 @@ def json_schema() -> Schema:
     for name in (options.__name__ for options in POLICIES.values()):
         definition = schema["$defs"][name]
         definition["required"] = ["type", *definition.get("required", ())]
+        del definition["properties"]["type"]["default"]
+        definition["properties"]["type"].setdefault("description", definition["description"])
     for definition in (schema, *schema["$defs"].values()):
         properties = definition.get("properties", {})
         for name, value in properties.items():

@@ -12,6 +12,7 @@ Owns what is believed about each endpoint; tells workers when that changes, neve
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -178,6 +179,9 @@ class HttpProbe:
         except TimeoutError:
             return f"no answer within {timeout_s:g} s"
         except (self._error, OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            if number is not None and number > 0:  # negative: a resolver's, with a text of its own
+                return os.strerror(number).lower()
             return str(error) or type(error).__name__
         return None if 200 <= status < 400 else f"status {status}"
 

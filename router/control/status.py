@@ -1,11 +1,15 @@
 """`/status` and `/routes`: the plane as a JSON document for people and for the command line."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from router import __version__
 from router.config.model import Backend, Route
 from router.control.plane import Plane
+from router.control.totals import VariantTotals
+
+_Figures = Mapping[tuple[str, str], VariantTotals]
 
 
 def status(plane: Plane) -> dict[str, Any]:
@@ -37,42 +41,48 @@ def status(plane: Plane) -> dict[str, Any]:
 
 def routes(plane: Plane) -> list[dict[str, Any]]:
     """Every route, in the order of the file."""
-    return [_route(plane, item) for item in plane.snapshot.loaded.config.routes]
+    figures, weights = plane.totals.by_variant(), plane.learning.weights()
+    return [
+        _route(plane, item, figures, weights.get(item.name, {}))
+        for item in plane.snapshot.loaded.config.routes
+    ]
 
 
 def route(plane: Plane, name: str) -> dict[str, Any] | None:
     """One route, None when there is no such."""
     for item in plane.snapshot.loaded.config.routes:
         if item.name == name:
-            return _route(plane, item)
+            weights = plane.learning.weights().get(name, {})
+            return _route(plane, item, plane.totals.by_variant(), weights)
     return None
 
 
-def _route(plane: Plane, item: Route) -> dict[str, Any]:
+def _route(
+    plane: Plane, item: Route, figures: _Figures, weights: Mapping[str, float]
+) -> dict[str, Any]:
     return {
         "name": item.name,
         "policy": item.options.kind,
         "match": item.match.model_dump(mode="json", exclude_none=True),
-        "variants": _variants(plane, item),
+        "variants": _variants(item, figures, weights),
         "shadows": [{"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow],
         "learned": plane.learning.summary(item.name),
     }
 
 
-def _variants(plane: Plane, item: Route) -> list[dict[str, Any]]:
-    moved = plane.learning.weights().get(item.name, {})
+def _variants(item: Route, figures: _Figures, weights: Mapping[str, float]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for variant in item.options.variants():
-        latencies, codes = plane.totals.of_variant(item.name, variant.name)
+        totals = figures.get((item.name, variant.name), VariantTotals())
         rows.append(
             {
                 "name": variant.name,
                 "state": variant.state,
-                "weight": moved.get(variant.name, variant.weight),
-                "requests": latencies.count,
-                "codes": codes,
-                "p50_s": latencies.quantile(0.5),
-                "p99_s": latencies.quantile(0.99),
+                "weight": weights.get(variant.name, variant.weight),
+                "requests": totals.latencies.count,
+                "codes": totals.codes,
+                "p50_s": totals.latencies.quantile(0.5),
+                "p99_s": totals.latencies.quantile(0.99),
             }
         )
     total = sum(row["requests"] for row in rows)

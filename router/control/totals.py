@@ -55,6 +55,14 @@ class Latencies:
         return lower + (LATENCY_BOUNDS_S[index] - lower) * within
 
 
+@dataclass(slots=True)
+class VariantTotals:
+    """The answers of one variant on one route: how long they took, how many per code class."""
+
+    latencies: Latencies = field(default_factory=Latencies)
+    codes: dict[str, int] = field(default_factory=dict)
+
+
 class Totals:
     """The merged figures of every worker that ever ran."""
 
@@ -84,11 +92,11 @@ class Totals:
         """The sum over workers alive."""
         return sum(gauges.get(metric, 0.0) for gauges in self._gauges.values())
 
-    def of_variant(self, route: str, variant: str) -> tuple[Latencies, dict[str, int]]:
-        """All answers of one variant on a route together, and their number per code class."""
-        merged, codes = Latencies(), {}
-        for (r, v, code), series in self.requests.items():
-            if (r, v) == (route, variant):
-                merged.add(series.count, series.sum_s, series.buckets)
-                codes[code] = series.count
-        return merged, codes
+    def by_variant(self) -> dict[tuple[str, str], "VariantTotals"]:
+        """(route, variant) -> all its answers together. Cost: O(n) in the series."""
+        merged: dict[tuple[str, str], VariantTotals] = {}
+        for (route, variant, code), series in self.requests.items():
+            totals = merged.setdefault((route, variant), VariantTotals())
+            totals.latencies.add(series.count, series.sum_s, series.buckets)
+            totals.codes[code] = series.count
+        return merged

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from router import logs
 from router.channel import Channel, Message
-from router.config.model import Config, Feedback
+from router.config.model import Config, Feedback, Logging
 from router.config.model import Downstream as Limits
 from router.data.bindings import Snapshot, bind
 from router.data.downstream import Downstream
@@ -201,6 +201,7 @@ class Worker:
         self._take_settings(trial.table.config)
         self.snapshot = trial
         if earlier is not None:
+            self._follow_logging(earlier.table.config.logging, trial.table.config.logging)
             kept = {id(pool) for pool in trial.all_pools()}
             for pool in earlier.all_pools():
                 if id(pool) not in kept:
@@ -222,6 +223,10 @@ class Worker:
         if networks != self._networks:
             self._networks = networks
             self._peers.clear()
+
+    def _follow_logging(self, earlier: Logging, wanted: Logging) -> None:
+        if (earlier.format, earlier.level) != (wanted.format, wanted.level):
+            logs.configure(wanted.format, wanted.level, process=f"worker-{self.number}")
 
     def _discard(self) -> None:
         self._trial = None

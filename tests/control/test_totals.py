@@ -40,9 +40,9 @@ def test_the_death_of_a_worker_takes_no_count_away() -> None:
 def test_codes_of_one_variant_are_merged() -> None:
     totals = Totals()
     totals.add(Stats(0, 0, [row("2xx", {0: 3}), row("5xx", {2: 1})]))
-    merged, codes = totals.of_variant("r", "v1")
-    assert merged.count == 4
-    assert codes == {"2xx": 3, "5xx": 1}
+    merged = totals.by_variant()["r", "v1"]
+    assert merged.latencies.count == 4
+    assert merged.codes == {"2xx": 3, "5xx": 1}
 
 
 @pytest.mark.parametrize(

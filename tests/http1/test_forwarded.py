@@ -1,0 +1,134 @@
+import ipaddress
+
+import pytest
+
+from router.http1.forwarded import Network, is_within, peer_address
+from tests.http1.samples import relayed_fields, request, request_with
+
+NETWORKS: tuple[Network, ...] = (
+    ipaddress.ip_network("10.0.0.0/8"),
+    ipaddress.ip_network("2001:db8::/32"),
+)
+TRUSTED = peer_address("10.0.0.9", NETWORKS)
+STRANGER = peer_address("192.0.2.7", NETWORKS)
+STRANGERS_LINES = b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "within"),
+    [
+        ("10.255.0.1", True),
+        ("11.0.0.1", False),
+        ("::ffff:10.0.0.1", True),
+        ("::ffff:11.0.0.1", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+        ("", False),
+        ("unknown", False),
+        ("10.0.0.1:80", False),
+    ],
+)
+def test_an_address_is_looked_for_in_networks_of_both_families(host: str, within: bool) -> None:
+    assert is_within(host, NETWORKS) is within
+    assert not is_within(host, ())
+
+
+def test_a_strangers_forwarding_fields_are_replaced() -> None:
+    head = request_with(
+        b"x-forwarded-for: 10.0.0.1",
+        b"x-forwarded-proto: https",
+        b"x-forwarded-host: other",
+        b"forwarded: for=10.0.0.1",
+        peer=STRANGER,
+    )
+    assert head.client == "192.0.2.7"
+    assert head.forwarded == STRANGERS_LINES
+    assert relayed_fields(head) == [b"host: h"]
+
+
+def test_a_via_field_grows_whoever_sent_it() -> None:
+    head = request_with(b"Via: 1.0 a, 1.1 b", b"via: 1.1 c", b"via:", peer=STRANGER)
+    assert head.forwarded == (
+        b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n"
+        b"via: 1.0 a, 1.1 b, 1.1 c, 1.1 pointsman\r\n"
+    )
+
+
+def test_via_names_the_version_the_client_spoke() -> None:
+    head = request(b"GET / HTTP/1.0\r\nhost: h", STRANGER)
+    assert head.forwarded == STRANGERS_LINES.replace(b"1.1 pointsman", b"1.0 pointsman")
+
+
+@pytest.mark.parametrize(
+    ("lines", "client", "forwarded"),
+    [
+        pytest.param(
+            [],
+            "10.0.0.9",
+            b"x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="nothing-given",
+        ),
+        pytest.param(
+            [b"X-Forwarded-For: 203.0.113.5", b"X-Forwarded-Proto: https"],
+            "203.0.113.5",
+            b"x-forwarded-for: 203.0.113.5, 10.0.0.9\r\nx-forwarded-proto: https\r\n"
+            b"via: 1.1 pointsman\r\n",
+            id="client-and-scheme",
+        ),
+        pytest.param(
+            [b"x-forwarded-for: 1.1.1.1, 203.0.113.5,10.1.1.1"],
+            "203.0.113.5",
+            b"x-forwarded-for: 1.1.1.1, 203.0.113.5, 10.1.1.1, 10.0.0.9\r\n"
+            b"x-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="nearest-address-that-is-no-proxy",
+        ),
+        pytest.param(
+            [b"x-forwarded-for: 1.1.1.1", b"x-forwarded-for: 203.0.113.5"],
+            "203.0.113.5",
+            b"x-forwarded-for: 1.1.1.1, 203.0.113.5, 10.0.0.9\r\n"
+            b"x-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="two-fields",
+        ),
+        pytest.param(
+            [b"x-forwarded-for: 10.2.2.2, 10.1.1.1"],
+            "10.2.2.2",
+            b"x-forwarded-for: 10.2.2.2, 10.1.1.1, 10.0.0.9\r\n"
+            b"x-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="all-are-proxies",
+        ),
+        pytest.param(
+            [b"x-forwarded-for: 203.0.113.5, unknown, 10.1.1.1"],
+            "10.1.1.1",
+            b"x-forwarded-for: 203.0.113.5, unknown, 10.1.1.1, 10.0.0.9\r\n"
+            b"x-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="nothing-beyond-a-word-is-believed",
+        ),
+        pytest.param(
+            [b"x-forwarded-for: 2001:db9::5"],
+            "2001:db9::5",
+            b"x-forwarded-for: 2001:db9::5, 10.0.0.9\r\n"
+            b"x-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
+            id="ipv6",
+        ),
+        pytest.param(
+            [b"x-forwarded-proto: gopher", b"x-forwarded-host: api.example"],
+            "10.0.0.9",
+            b"x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n"
+            b"x-forwarded-host: api.example\r\nvia: 1.1 pointsman\r\n",
+            id="host-given-and-scheme-unknown",
+        ),
+    ],
+)
+def test_a_trusted_proxy_says_who_the_client_is(
+    lines: list[bytes], client: str, forwarded: bytes
+) -> None:
+    head = request_with(*lines, peer=TRUSTED)
+    assert head.client == client
+    assert head.forwarded == forwarded
+    assert relayed_fields(head) == [b"host: h"]
+
+
+def test_one_request_leaves_nothing_on_the_connection_for_the_next() -> None:
+    request_with(b"x-forwarded-for: 203.0.113.5", peer=TRUSTED)
+    assert request_with(peer=TRUSTED).client == "10.0.0.9"
+    assert request_with(peer=TRUSTED).forwarded == TRUSTED.forwarded
