@@ -89,7 +89,7 @@ class ChunkedDecoder:
         if self._state is _State.SIZE:
             bound = LINE_MAX_BYTES
         else:
-            bound = TRAILERS_MAX_BYTES - self._trailer_bytes - 2
+            bound = max(0, TRAILERS_MAX_BYTES - self._trailer_bytes - 2)
         if len(line) - line.endswith(b"\r") > bound:
             raise HeadError(self._refusal, "a chunk line or the trailer section is too long")
         if b"\n" in line or b"\r" in line[:-1]:

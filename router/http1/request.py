@@ -244,7 +244,7 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
     given = fields.pop(b"x-request-id", None)
     if given is not None:
         request_id = value_of(b"x-request-id", given)
-        if 0 < len(request_id) <= _REQUEST_ID_MAX_BYTES and not request_id.translate(
+        if len(request_id) <= _REQUEST_ID_MAX_BYTES and not request_id.translate(
             None, _REQUEST_ID_CHARS
         ):
             head.request_id = request_id

@@ -96,7 +96,7 @@ class ResponseParser:
             head = self._parse(raw, is_head)
         except HeadError as error:
             raise HeadError(UPSTREAM_MALFORMED, error.detail) from None
-        if not is_head and len(raw) <= _REMEMBERED_MAX_BYTES and b"ookie:" not in raw:
+        if not is_head and len(raw) <= _REMEMBERED_MAX_BYTES and b"set-cookie:" not in raw.lower():
             if len(self._heads) >= _REMEMBERED_MAX_HEADS:
                 self._heads.clear()
             self._heads[raw] = head

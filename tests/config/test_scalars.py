@@ -76,7 +76,7 @@ def test_variables_are_put_in_once(text: str, result: str) -> None:
 
 
 def test_a_missing_variable_is_named() -> None:
-    with pytest.raises(ValueError, match="^environment variable NONE is not set$"):
+    with pytest.raises(ValueError, match=r"^environment variable NONE is not set$"):
         interpolate("a ${NONE}", {})
 
 

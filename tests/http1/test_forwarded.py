@@ -46,6 +46,18 @@ def test_a_strangers_forwarding_fields_are_replaced() -> None:
     assert relayed_fields(head) == [b"host: h"]
 
 
+def test_a_stranger_is_not_believed_for_having_passed_a_proxy() -> None:
+    head = request_with(
+        b"via: 1.1 a",
+        b"x-forwarded-for: 10.0.0.1",
+        b"x-forwarded-proto: https",
+        b"x-forwarded-host: other",
+        peer=STRANGER,
+    )
+    assert head.client == "192.0.2.7"
+    assert head.forwarded == STRANGERS_LINES.replace(b"via: ", b"via: 1.1 a, ")
+
+
 def test_a_via_field_grows_whoever_sent_it() -> None:
     head = request_with(b"Via: 1.0 a, 1.1 b", b"via: 1.1 c", b"via:", peer=STRANGER)
     assert head.forwarded == (

@@ -72,7 +72,8 @@ from tests.http1.samples import (
         pytest.param(
             b"GET / HTTP/1.1\r\nhost: h\r\nAccept: a\r\ncookie: a=1\r\naccept: b\r\nCookie: b=2",
             0,
-            b"GET / HTTP/1.1\r\nhost: h\r\nAccept: a\r\naccept: b\r\ncookie: a=1\r\nCookie: b=2\r\n",
+            b"GET / HTTP/1.1\r\nhost: h\r\nAccept: a\r\naccept: b\r\n"
+            b"cookie: a=1\r\nCookie: b=2\r\n",
             id="repeated-fields-stay-apart",
         ),
         pytest.param(

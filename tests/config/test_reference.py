@@ -1,0 +1,65 @@
+"""The reference page and the full example name every key, with its default."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from router.config import Config, json_schema, load_file
+
+_ROOT = Path(__file__).parents[2]
+_REFERENCE = (_ROOT / "docs" / "configuration.md").read_text()
+_EXAMPLE = _ROOT / "config" / "router.yaml"
+
+
+def keys() -> Iterator[tuple[str, str, str]]:
+    """(model, key, default as it stands in the YAML, `required`, or empty)."""
+    schema = json_schema()
+    for model, definition in [("Config", schema), *schema["$defs"].items()]:
+        for key, value in definition.get("properties", {}).items():
+            default = value.get("default", "")
+            if key in definition.get("required", ()):
+                default = "required"
+            elif isinstance(default, bool):
+                default = str(default).lower()
+            yield model, key, str(default)
+
+
+@pytest.mark.parametrize(("model", "key", "default"), list(keys()))
+def test_the_reference_has_a_row_for_every_key(model: str, key: str, default: str) -> None:
+    cells = re.findall(rf"^\| `{key}` \|([^|]*)\|", _REFERENCE, re.MULTILINE)
+    assert cells, f"{model}.{key} has no row"
+    if default:
+        assert default in [cell.strip("` ") for cell in cells]
+
+
+def test_the_reference_has_no_row_for_a_key_that_does_not_exist() -> None:
+    rows = set(re.findall(r"^\| `([a-z_]+)` \|", _REFERENCE, re.MULTILINE))
+    assert rows == {key for _, key, _ in keys()}
+
+
+def all_keys(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        yield from data
+        for value in data.values():
+            yield from all_keys(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from all_keys(value)
+
+
+def test_the_example_has_every_key() -> None:
+    written = set(all_keys(yaml.safe_load(_EXAMPLE.read_text())))
+    missing = {key for _, key, _ in keys()} - written
+    assert missing == {"exact"}  # the condition that bare text is short for; a comment says so
+
+
+def test_the_example_s_settings_are_the_defaults() -> None:
+    config = load_file(_EXAMPLE, {}).config
+    rest = {"backends": config.backends, "routes": config.routes}
+    assert config == Config(**rest)
+    assert config.backends["cat-dog"].timeout == config.backends["cat-dog-koala"].timeout
+    assert config.backends["cat-dog"].limits == config.backends["cat-dog-koala"].limits
