@@ -72,6 +72,7 @@ def _add_status(commands: "Commands") -> None:
     status = commands.add_parser("status", help="show what a running router does")
     status.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
     status.add_argument("--json", action="store_true", help="print the document as it is")
+    status.add_argument("--quiet", action="store_true", help="only tell by the exit status: ready?")
     status.set_defaults(run=_status)
 
 
@@ -148,6 +149,8 @@ def _status(options: argparse.Namespace) -> int:
 
     from router.control import overview
 
+    if options.quiet:
+        return 0 if overview.is_ready(options.admin) else _FAILED
     document = overview.fetch(options.admin)
     print(json.dumps(document, indent=2) if options.json else overview.render(document))
     return 0

@@ -100,10 +100,10 @@ def format_duration(seconds: float) -> str:
     if seconds == 0:
         return "0s"
     exact = Decimal(repr(seconds))
-    for unit in reversed(_DURATION_UNITS_S):
-        if exact % _DURATION_UNITS_S[unit] == 0:
-            return f"{exact / _DURATION_UNITS_S[unit]:f}".removesuffix(".0") + unit
-    return f"{seconds:f}s"
+    for unit, unit_s in reversed(list(_DURATION_UNITS_S.items())):
+        if exact % unit_s == 0:
+            return f"{int(exact / unit_s)}{unit}"
+    return f"{exact / _DURATION_UNITS_S['us']:f}us"
 
 
 def format_size(size: int) -> str:

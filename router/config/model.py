@@ -142,6 +142,8 @@ class Timeouts(Model):
     """From the request's last byte to the response's first."""
     idle: Annotated[Duration, Field(gt=0)] = 60.0
     """Longest pause between two pieces of a response, or of taking a request body."""
+    tunnel: Annotated[Duration, Field(gt=0)] = 600.0
+    """Longest silence in both directions of an upgraded connection (WebSocket)."""
 
 
 class Limits(Model):

@@ -48,9 +48,6 @@ async def _looks(path: Path, poll_s: float) -> AsyncGenerator[None, None]:
     directory = path.parent
     yield
     watched = _identity(directory)
-    if watched is None:
-        await asyncio.sleep(poll_s)
-        return
     events = awatch(
         directory,
         watch_filter=None,

@@ -46,6 +46,14 @@ def fetch(admin: str) -> dict[str, Any]:
     return document
 
 
+def is_ready(admin: str) -> bool:
+    """Whether a router answers at `admin`, and its workers take requests."""
+    try:
+        return bool(fetch(admin)["phase"] == "ready")
+    except OverviewError:
+        return False
+
+
 def render(document: dict[str, Any]) -> str:
     """Lines for people. What came over the network is escaped."""
     return "\n".join(escaped(line) for line in _lines(document))

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from router.data.exchange import Exchange
+from router.data.tunnel import Tunnel
 from router.errors import BODY_TOO_LARGE, HEAD_TOO_LARGE, MALFORMED, SLOW_CLIENT, HeadError
 from router.http1.body import ChunkedDecoder
 from router.http1.forwarded import ClientAddress
@@ -47,8 +48,8 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_buffer", "_decoder", "_head_began", "_is_body_done", "_is_closing",
-        "_is_paused", "_is_write_paused", "_remaining", "_unread_bytes", "deadline", "handler",
-        "peer", "slot_s", "transport", "worker",
+        "_is_paused", "_is_write_paused", "_remaining", "_tunnel", "_unread_bytes", "deadline",
+        "handler", "peer", "slot_s", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -63,6 +64,7 @@ class Downstream(asyncio.Protocol):
         self._is_closing = False
         self._is_write_paused = False
         self._unread_bytes = 0
+        self._tunnel: Tunnel | None = None
         # per request
         self.handler: Handler | None = None
         self._head_began = False
@@ -98,8 +100,15 @@ class Downstream(asyncio.Protocol):
         else:
             self._read_body(data)
 
-    def eof_received(self) -> None:
-        """A client that closes its side gets nothing more: its endpoint's work is cancelled."""
+    def eof_received(self) -> bool:
+        """A client that closes its side gets nothing more: its endpoint's work is cancelled.
+
+        In a tunnel it only says that it has no more to send.
+        """
+        if self._tunnel is None or self._is_closing:
+            return False
+        self._tunnel.on_client_ended()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.wheel.drop(self)
@@ -132,7 +141,7 @@ class Downstream(asyncio.Protocol):
             self.transport.abort()
         elif handler is None:
             self._refuse(HeadError(SLOW_CLIENT, "the head did not end in time"))
-        elif self._is_body_done:  # the client does not read its response, or reads slowly
+        elif self._is_body_done or self._tunnel:  # the client does not read, or reads slowly
             unread = self.transport.get_write_buffer_size()
             if unread < self._unread_bytes:
                 self._unread_bytes = unread
@@ -161,7 +170,7 @@ class Downstream(asyncio.Protocol):
         if self._is_paused and not (self._is_closing or self.transport.is_closing()):
             self._is_paused = False
             self.transport.resume_reading()
-            if not self._is_body_done:
+            if not self._is_body_done and self._tunnel is None:
                 self._wait(self.worker.limits.body_timeout)
 
     def _read_head(self, data: bytes) -> None:
@@ -229,6 +238,9 @@ class Downstream(asyncio.Protocol):
     def _read_body(self, data: bytes) -> None:
         handler = self.handler
         assert handler is not None  # noqa: S101 - data_received looked
+        if self._tunnel is not None:
+            handler.on_request_body(data, False)
+            return
         if self._decoder is not None:
             self._read_chunked(data, handler.on_request_body)
             return
@@ -265,7 +277,22 @@ class Downstream(asyncio.Protocol):
         self._buffer = rest
         self.deadline = inf
 
+    def begin_tunnel(self, tunnel: Tunnel) -> None:
+        """From now on bytes are the tunnel's, those that came ahead of the switch included."""
+        self._tunnel = tunnel
+        self.handler = tunnel
+        self._is_body_done = False
+        data, self._buffer = self._buffer, b""
+        tunnel.start(data, False)
+        self.resume_reading()
+
     # writing and ending
+
+    def write_eof(self) -> None:
+        """Close our side, after what was written has left."""
+        self.worker.outbox.flush()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
 
     def write(self, data: bytes) -> None:
         """Send `data` to the client."""

@@ -16,11 +16,12 @@ from router import receipts
 from router.data.bindings import RouteBinding, VariantBinding
 from router.data.mirror import Mirror
 from router.data.pool import EndpointPool
+from router.data.tunnel import Tunnel
 from router.data.upstream import Upstream
 from router.errors import NO_ROUTE, UPSTREAM_RESET, Refusal
 from router.http1.body import LAST_CHUNK, encode_chunk
 from router.http1.problem import write_problem
-from router.http1.request import CHUNKED, RequestHead, write_request_head
+from router.http1.request import CHUNKED, UPGRADE_LINES, RequestHead, write_request_head
 from router.http1.response import ResponseHead
 from router.messages import Decision
 
@@ -58,6 +59,7 @@ class Exchange:
         self.worker = downstream.worker
         self.request_id = head.request_id or self.worker.next_request_id()
         self.is_head = head.method == b"HEAD"
+        self.is_upgrade = head.is_upgrade
         self._head = head
         self._keep_alive = head.keep_alive
         self._started_s = monotonic()
@@ -85,7 +87,7 @@ class Exchange:
         reasons = variant.tally.reasons
         reasons[decision.reason] = reasons.get(decision.reason, 0) + 1
         self._decision = decision
-        if binding.mirrors:
+        if binding.mirrors and not self.is_upgrade:
             self._mirrors = [mirror for mirror in binding.mirrors if mirror.is_sampled()]
             self._copied: list[bytes] = []
             if self._mirrors:
@@ -176,6 +178,23 @@ class Exchange:
     def on_interim(self, head: ResponseHead) -> None:
         if not self._head.is_http10:
             self.downstream.write(head.relayed + b"\r\n")
+
+    def on_switched(self, head: ResponseHead, payload: bytes) -> None:
+        upstream, self.upstream = self.upstream, None
+        assert upstream is not None  # noqa: S101 - a connection of ours calls this
+        self._is_response_begun = True
+        self._status = head.status
+        tunnel = Tunnel(self.downstream, upstream, self._on_tunnel_end)
+        upstream.hand_over(tunnel)
+        lines = (head.relayed, self._own_lines(), UPGRADE_LINES, b"\r\n", payload)
+        self.downstream.write(b"".join(lines))
+        self.downstream.begin_tunnel(tunnel)
+
+    def _on_tunnel_end(self, is_clean: bool) -> None:
+        self._keep_alive = False
+        if not is_clean:
+            self.downstream.reset()
+        self.finish()
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
         self._is_response_begun = True

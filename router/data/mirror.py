@@ -71,11 +71,12 @@ class Copy:
 
     __slots__ = (
         "_bytes", "_mirror", "_request", "_upstream", "deadline", "is_finished", "is_head",
-        "is_request_complete", "slot_s",
+        "is_request_complete", "is_upgrade", "slot_s",
     )  # fmt: skip
 
     def __init__(self, mirror: Mirror, head: RequestHead, request_id: bytes, body: bytes) -> None:
         self.is_head = head.method == b"HEAD"
+        self.is_upgrade = False
         self.is_finished = False
         self.is_request_complete = False
         self.deadline = inf
@@ -105,6 +106,9 @@ class Copy:
 
     def on_interim(self, head: ResponseHead) -> None:
         pass
+
+    def on_switched(self, head: ResponseHead, payload: bytes) -> None:
+        raise AssertionError("a copy asks for no upgrade")
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
         if complete:

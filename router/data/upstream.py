@@ -38,6 +38,7 @@ class Call(Protocol):
     """Whom a connection works for: one request and what becomes of its response."""
 
     is_head: bool
+    is_upgrade: bool
     is_request_complete: bool
     is_finished: bool
 
@@ -49,6 +50,9 @@ class Call(Protocol):
 
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx other than 101."""
+
+    def on_switched(self, head: ResponseHead, payload: bytes) -> None:
+        """The 101 that was asked for; `payload` follows it. Only when `is_upgrade`."""
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
         """The final head, with the payload bytes that came along."""
@@ -73,6 +77,7 @@ class _Reading:
     LENGTH = 1
     CHUNKED = 2
     CLOSE = 3
+    TUNNEL = 4
 
 
 class Upstream(asyncio.Protocol):
@@ -119,6 +124,16 @@ class Upstream(asyncio.Protocol):
         """Send `data` to the endpoint."""
         self.pool.outbox.write(self.transport, data)
 
+    def write_eof(self) -> None:
+        """Close our side, after what was written has left."""
+        self.pool.outbox.flush()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def hand_over(self, call: Call) -> None:
+        """Work for another call from now on."""
+        self.call = call
+
     def expect_response(self) -> None:
         """The request's last byte was written: from now on the first-byte timeout counts."""
         deadline = monotonic() + self.pool.timeout.first_byte
@@ -128,7 +143,9 @@ class Upstream(asyncio.Protocol):
 
     def expect_progress(self) -> None:
         """Bytes moved: the idle timeout counts from now."""
-        deadline = monotonic() + self.pool.timeout.idle
+        timeout = self.pool.timeout
+        is_tunnel = self._reading == _Reading.TUNNEL
+        deadline = monotonic() + (timeout.tunnel if is_tunnel else timeout.idle)
         self.deadline = deadline
         if deadline < self.slot_s:
             self.pool.wheel.arm(self, deadline)
@@ -186,8 +203,12 @@ class Upstream(asyncio.Protocol):
             self.expect_progress()
             call.on_body(data, False)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self._eof = True
+        if self._reading != _Reading.TUNNEL or self.call is None:
+            return False
+        self.call.on_body(b"", True)
+        return True  # the other direction goes on
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.wheel.drop(self)
@@ -242,6 +263,11 @@ class Upstream(asyncio.Protocol):
             if head.status >= 200:
                 break
             self._interims += 1
+            if head.is_switch and call.is_upgrade:
+                self._reading = _Reading.TUNNEL
+                self.expect_progress()
+                call.on_switched(head, data)
+                return
             if head.status == 101 or self._interims > INTERIM_MAX:
                 raise HeadError(
                     UPSTREAM_MALFORMED, f"{self._interims} interim answers, status {head.status}"

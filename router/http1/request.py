@@ -76,7 +76,6 @@ _HOP: Final = (
     b"proxy-connection",
     b"te",
     b"trailer",
-    b"upgrade",
     b"x-router-receipt",
     b"x-router-route",
     b"x-router-shadow",
@@ -85,6 +84,7 @@ _HOP: Final = (
 _NEVER_NOMINATED: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"expect")
 )
+UPGRADE_LINES: Final = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 _REQUEST_ID_MAX_BYTES: Final = 128
 _REQUEST_ID_CHARS: Final = TOKEN_CHARS + b":/=@"
 
@@ -93,7 +93,7 @@ class RequestHead:
     """A head fit to be relayed. Implements `messages.Request`.
 
     `fields` are those relayed, `host` among them. `body_bytes` is a length or `CHUNKED`.
-    `request_id` is the client's, or empty.
+    `request_id` is the client's, or empty. `is_upgrade`: it asks for WebSocket, and may get it.
     """
 
     __slots__ = (
@@ -104,6 +104,7 @@ class RequestHead:
         "forwarded",
         "host",
         "is_http10",
+        "is_upgrade",
         "keep_alive",
         "line",
         "method",
@@ -120,6 +121,7 @@ class RequestHead:
     body_bytes: int
     keep_alive: bool
     is_http10: bool
+    is_upgrade: bool
     expects_continue: bool
     request_id: bytes
     forwarded: bytes
@@ -171,6 +173,7 @@ class RequestParser:
         head.is_http10 = line.minor == 0
         head.keep_alive = line.minor == 1
         head.expects_continue = False
+        head.is_upgrade = False
         head.request_id = b""
         head.client = peer.client
         head.forwarded = peer.forwarded
@@ -230,8 +233,9 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
     if coding is not None:
         _chunked(head, coding, has_length)
     connection = fields.pop(b"connection", None)
+    upgrade = fields.pop(b"upgrade", None)
     if connection is not None:
-        _connection(head, fields, connection)
+        _connection(head, fields, connection, upgrade)
     expect = fields.get(b"expect")
     if expect is not None and head.is_http10:
         del fields[b"expect"]  # RFC 9110 section 10.1.1: ignored
@@ -263,13 +267,26 @@ def _chunked(head: RequestHead, coding: bytes, has_length: bool) -> None:
     head.body_bytes = CHUNKED
 
 
-def _connection(head: RequestHead, fields: Fields, line: bytes) -> None:
+def _connection(head: RequestHead, fields: Fields, line: bytes, upgrade: bytes | None) -> None:
+    """RFC 9110 section 7.6.1: what `connection` names stays on this hop.
+
+    Of protocols to upgrade to (section 7.8) only WebSocket is passed on, and only from a GET
+    without a body: `h2c` would hide requests from the router, a body would be read as the tunnel.
+    """
     for option in list_items(b"connection", line):
         if option == b"close":
             head.keep_alive = False
         elif option == b"keep-alive":
             # HTTP/1.0 keep-alive is not offered: such clients get a clean close
             continue
+        elif option == b"upgrade":
+            head.is_upgrade = (
+                upgrade is not None
+                and value_of(b"upgrade", upgrade).lower() == b"websocket"
+                and head.method == b"GET"
+                and head.body_bytes == 0
+                and not head.is_http10
+            )
         elif option not in _NEVER_NOMINATED:
             fields.pop(option, None)
 
@@ -292,7 +309,7 @@ def write_request_head(
         b"\r\n".join(head.fields.values()),
         framing,
         request_id,
-        extra,
+        UPGRADE_LINES + extra if head.is_upgrade else extra,
         head.forwarded,
     )
 

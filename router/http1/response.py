@@ -52,13 +52,15 @@ class ResponseHead:
     `relayed` is the status line and the relayed fields, each ended by CRLF; `framed` adds the
     framing field for an HTTP/1.1 client. `body_bytes` is a length, `CHUNKED` or `UNTIL_CLOSE`;
     `declared_length` the content-length a bodiless answer (HEAD, 304) describes, or None.
-    `keep_alive_s` is how long the endpoint says it keeps the idle connection, or None.
+    `is_switch`: a 101 to WebSocket. `keep_alive_s` is how long the endpoint says it keeps the idle
+    connection, or None.
     """
 
     __slots__ = (
         "body_bytes",
         "declared_length",
         "framed",
+        "is_switch",
         "keep_alive",
         "keep_alive_s",
         "relayed",
@@ -70,6 +72,7 @@ class ResponseHead:
     framed: bytes
     body_bytes: int
     declared_length: int | None
+    is_switch: bool
     keep_alive: bool
     keep_alive_s: float | None
 
@@ -116,6 +119,7 @@ class ResponseParser:
         head.status = status
         head.keep_alive = is_http11
         head.keep_alive_s = None
+        head.is_switch = False
         length = fields.pop(b"content-length", None)
         if length is None:
             head.declared_length = None
@@ -165,6 +169,12 @@ def _special(head: ResponseHead, fields: Fields, is_http11: bool) -> None:
             raise HeadError(UPSTREAM_MALFORMED, "transfer-encoding is not exactly 'chunked'")
         head.body_bytes = CHUNKED
     keep_alive = fields.pop(b"keep-alive", None)
+    upgrade = fields.pop(b"upgrade", None)
+    head.is_switch = (
+        head.status == 101
+        and upgrade is not None
+        and value_of(b"upgrade", upgrade).lower() == b"websocket"
+    )
     connection = fields.pop(b"connection", None)
     if connection is not None:
         options = list_items(b"connection", connection)

@@ -5,6 +5,9 @@ The converse does not hold: we refuse more. Known differences, kept out of the g
   and take 1.2 to 1.9 for 1.1 (RFC 9110 section 2.5).
 - llhttp stops at a request for an upgrade; we remove `upgrade` and go on (RFC 9110 section 7.8).
 - an absolute-form target is given as it came by llhttp, and relayed in origin form by us.
+- llhttp does not strip a tab after `chunked`, as RFC 9110 section 5.5 asks.
+- our grammar of chunk extensions is wider, and takes the white space before them that RFC 9112
+  section 7.1.1 wants parsed; extensions are dropped, never relayed.
 - llhttp has to be told that a response answers HEAD, which httptools cannot.
 """
 
@@ -174,6 +177,7 @@ def test_a_request_we_accept_is_read_alike_by_llhttp(raw: bytes) -> None:
         return
     assume(b"HTTP/1." not in raw or raw.split(b"\r\n")[0][-1:] in b"01")
     assume(head.method in {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
+    assume(b"chunked\t" not in raw.lower())
     event("accepted")
     payload, body = framed(head.body_bytes, CHUNKED)
     after = NEXT if head.keep_alive else b""
@@ -214,6 +218,7 @@ def test_a_response_we_accept_is_read_alike_by_llhttp(raw: bytes) -> None:
     except HeadError as error:
         event(error.detail.partition(" ")[0])
         return
+    assume(b"chunked\t" not in raw.lower())
     event("accepted")
     if head.body_bytes == UNTIL_CLOSE:
         payload = body = b"until the end"
@@ -286,7 +291,7 @@ def test_a_chunked_body_we_accept_is_read_alike_by_llhttp(body: bytes) -> None:
         return
     assume(decoder.done and not decoder.rest)
     event("accepted")
-    # our grammar of extensions is wider than llhttp's; they are dropped, never relayed
+    assume(b" ;" not in body and b"\t;" not in body)
     assume(b";" not in body.replace(b";a=b\r\n", b"").replace(b';a="b"\r\n', b""))
     reading, _ = read_request(
         b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n" + body + NEXT

@@ -74,7 +74,7 @@ def document(backends: Sequence[Origin | tuple[str, str]], **changes: Any) -> di
     return {
         "listen": "127.0.0.1:0",
         "admin": {"listen": "127.0.0.1:0"},
-        "workers": 2,
+        "workers": 1,
         "state": "memory:",
         "logging": {"format": "json"},
         "drain_timeout": "10s",
@@ -154,14 +154,15 @@ class Router:
     def kill(self) -> None:
         """The end of a test, however it went."""
         if self.process.poll() is None:
-            self.process.kill()  # its workers leave on their own; those of a killed one below
-            pids = self._spawned()
+            pids = self.spawned()  # they would serve on without control
+            self.process.kill()
             self.process.wait(DEADLINE_S)
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def _spawned(self) -> list[int]:
+    def spawned(self) -> list[int]:
+        """Its workers, whatever their state."""
         tasks = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in tasks.read_text().split()] if tasks.exists() else []
 

@@ -1,5 +1,6 @@
 """Hot reload under traffic: every way a file changes, and every way a change is refused."""
 
+import http.client
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.harness import Router, bandit, call, canary, document, poll, serving
+from tests.serve.harness import DEADLINE_S, Router, bandit, call, canary, document, poll, serving
 from tests.serve.origins import Origin
 from tests.serve.traffic import Steady
 
@@ -56,7 +57,7 @@ def weighted(servers: Servers, weight_percent: int) -> dict[str, Any]:
     ]
     policy = {"type": "ab", "variants": variants}
     route = {"name": "plain", "match": {"path": "/plain/"}, "policy": policy}
-    return document(servers, routes=[route])
+    return document(servers, workers=2, routes=[route])
 
 
 @pytest.mark.parametrize("change", [in_place, rename, configmap, hang_up, ask])
@@ -179,14 +180,12 @@ def test_what_cannot_change_while_running_is_refused_by_its_name(
 def test_twenty_reloads_of_two_hundred_routes_fail_no_request(
     tmp_path: Path, servers: Servers
 ) -> None:
-    routes = [
-        {"name": f"r{n}", "match": {"path": f"/r{n}/"}, "backend": "v1"} for n in range(199)
-    ]
+    routes = [{"name": f"r{n}", "match": {"path": f"/r{n}/"}, "backend": "v1"} for n in range(199)]
 
     def version(number: int) -> dict[str, Any]:
         backend = ("v1", "v2")[number % 2]
         plain = {"name": "plain", "match": {"path": "/plain/"}, "backend": backend}
-        return document(servers, routes=[*routes, plain])
+        return document(servers, workers=2, routes=[*routes, plain])
 
     with serving(tmp_path, version(0)) as router, Steady(router.listen) as steady:
         for number in range(1, 21):
@@ -201,16 +200,13 @@ def test_twenty_reloads_of_two_hundred_routes_fail_no_request(
 def test_a_request_in_flight_finishes_on_the_config_it_began_with(
     tmp_path: Path, servers: Servers
 ) -> None:
-    import http.client
-
-    v1, _ = servers
-    route = {"name": "canary", "match": {"path": "/canary/"}}
+    v1, v2 = servers
     with serving(tmp_path, document(servers, routes=[canary("0%")])) as router:
-        connection = http.client.HTTPConnection(router.listen, timeout=30)
+        connection = http.client.HTTPConnection(router.listen, timeout=DEADLINE_S)
         connection.request("GET", "/canary/held")
         poll(lambda: v1.served, "in flight")
-        only_v2 = document(servers[1:], routes=[route | {"backend": "v2"}])
-        router.write_and_wait(only_v2)
+        route = {"name": "canary", "match": {"path": "/canary/"}, "backend": "v2"}
+        router.write_and_wait(document([v2], routes=[route]))  # v1 is gone from it
         assert call(router.listen, "GET", "/canary/x").body == b"v2"
         v1.let()
         assert connection.getresponse().read() == b"v1"

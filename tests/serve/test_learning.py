@@ -1,0 +1,127 @@
+"""Bandits end to end: rewards move weights, each counts once, and a restart forgets nothing."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.harness import Router, bandit, call, document, poll, serving
+from tests.serve.origins import Origin
+
+pytestmark = pytest.mark.process
+
+Servers = tuple[Origin, Origin]
+
+
+def receipts(router: Router, count: int, path: str = "/learner/x") -> list[tuple[str, str]]:
+    """(variant, receipt) of so many answers."""
+    answers = [call(router.listen, "GET", path) for _ in range(count)]
+    return [(a.headers["x-router-variant"], a.headers["x-router-receipt"]) for a in answers]
+
+
+def rewards(found: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """v2 is always right, v1 never."""
+    return [{"receipt": receipt, "reward": int(variant == "v2")} for variant, receipt in found]
+
+
+def post(router: Router, body: Any, content_type: str = "application/json") -> Any:
+    return call(router.listen, "POST", "/-/feedback", body, {"content-type": content_type})
+
+
+def result_of(router: Router, receipt: str, reward: float = 1) -> tuple[int, str]:
+    answer = post(router, {"receipt": receipt, "reward": reward})
+    return answer.status, answer.json()["result"]
+
+
+def settled(router: Router) -> dict[str, float]:
+    """The weights in force, once they are those of everything learned."""
+
+    def look() -> dict[str, float]:
+        route = router.route("learner")
+        learned = route["learned"]
+        weights = {v["name"]: v["weight"] for v in route["variants"]}
+        due = {name: learned[name]["weight"] for name in weights}
+        return weights if due == weights else {}
+
+    return poll(look, "settled")
+
+
+def test_rewards_in_every_form_move_traffic_to_the_better_variant_and_outlive_a_restart(
+    tmp_path: Path, servers: Servers
+) -> None:
+    config = document(servers, workers=2, state=f"sqlite://{tmp_path}/state.db", routes=[bandit()])
+    with serving(tmp_path, config) as router:
+        assert router.weights("learner") == {"v1": 0.5, "v2": 0.5}
+        found = receipts(router, 60)
+        one, array, lines = (rewards(found[n::3]) for n in range(3))
+        assert [post(router, reward).json() for reward in one] == [{"result": "accepted"}] * 20
+        assert post(router, array).json()["accepted"] == 20
+        ndjson = "\n".join(json.dumps(reward) for reward in lines).encode()
+        assert post(router, ndjson, "application/x-ndjson").json()["accepted"] == 20
+        weights = settled(router)
+        assert weights["v2"] > 0.9
+        variants = [variant for variant, _ in receipts(router, 50)]
+        assert variants.count("v2") > 35
+
+        kept = receipts(router, 1)[0][1]
+        learned = router.route("learner")["learned"]
+        router.stop()
+    with serving(tmp_path, config) as router:
+        assert router.weights("learner") == weights
+        assert router.route("learner")["learned"] == learned
+        assert result_of(router, kept) == (200, "accepted")
+        assert result_of(router, kept) == (409, "duplicate")
+        assert result_of(router, found[0][1]) == (409, "duplicate")
+
+
+def test_a_killed_program_has_counted_every_reward_that_it_acknowledged(
+    tmp_path: Path, servers: Servers
+) -> None:
+    config = document(servers, state=f"sqlite://{tmp_path}/state.db", routes=[bandit()])
+    with serving(tmp_path, config) as router:
+        assert post(router, rewards(receipts(router, 30))).json()["accepted"] == 30
+        learned = router.route("learner")["learned"]
+    with serving(tmp_path, config) as router:
+        assert router.route("learner")["learned"] == learned
+
+
+def test_a_reward_that_cannot_count_is_refused_by_its_reason(
+    tmp_path: Path, servers: Servers
+) -> None:
+    both = [bandit(), bandit("other")]
+    config = document(servers, feedback={"window": "2s"}, routes=both)
+    with serving(tmp_path, config) as router:
+        old = receipts(router, 1)[0][1]
+        issued_s = time.time()
+        good = receipts(router, 1)[0][1]
+        other = receipts(router, 1, "/other/x")[0][1]
+        assert result_of(router, good) == (200, "accepted")
+        assert result_of(router, good) == (409, "duplicate")
+        altered = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
+        assert result_of(router, altered) == (403, "forged")
+        assert result_of(router, receipts(router, 1)[0][1], 1.5) == (422, "out-of-bounds")
+        assert post(router, {"reward": 1}).json()["result"] == "malformed"
+        router.path.write_text(json.dumps(config | {"routes": both[:1]}))
+        assert call(router.admin, "POST", "/reload").status == 200
+        assert result_of(router, other) in ((404, "unknown"), (410, "late"))
+        poll(lambda: time.time() > issued_s + 4, "late")
+        assert result_of(router, old) == (410, "late")
+        counted = {
+            series: n for series, n in router.metrics().items() if "feedback_total" in series
+        }
+        assert sum(counted.values()) == 7
+        assert counted['pointsman_feedback_total{result="accepted",route="learner"}'] == 1
+
+
+def test_a_batch_answers_each_reward_by_itself(tmp_path: Path, servers: Servers) -> None:
+    with serving(tmp_path, document(servers, routes=[bandit()])) as router:
+        receipt = receipts(router, 1)[0][1]
+        batch = [{"receipt": receipt, "reward": 1}, {"receipt": "x", "reward": 1}, 5]
+        answer = post(router, [*batch, batch[0]])
+        assert answer.status == 200
+        assert [item["result"] for item in answer.json()["results"]] == [
+            "accepted", "forged", "malformed", "duplicate",
+        ]  # fmt: skip
+        assert post(router, b"[").status == 400

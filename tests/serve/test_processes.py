@@ -1,0 +1,211 @@
+"""Deaths and endings: what becomes of requests when a process dies or the program stops."""
+
+import http.client
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.serve.harness import (
+    DEADLINE_S,
+    Answer,
+    Router,
+    call,
+    document,
+    is_alive,
+    poll,
+    read_answer,
+    serving,
+    total,
+)
+from tests.serve.origins import Origin
+from tests.serve.traffic import Sent, Steady
+
+pytestmark = pytest.mark.process
+
+Servers = tuple[Origin, Origin]
+
+
+def worker_of(item: Sent) -> str:
+    """The worker that answered: the first half of an id that the router made."""
+    return item.answer.headers["x-request-id"][:16]
+
+
+def test_a_killed_worker_fails_no_more_than_the_requests_in_flight_on_it(
+    tmp_path: Path, servers: Servers
+) -> None:
+    with serving(tmp_path, document(servers, workers=2)) as router:
+        with Steady(router.listen, clients=8, headers=lambda client, number: {}) as steady:
+            before = {item.client: worker_of(item) for item in steady.more(200)}
+            seen = router.metrics()
+            victim = router.worker_pids()[0]
+            os.kill(victim, signal.SIGKILL)
+            poll(lambda: victim not in router.worker_pids(), "noticed")
+            poll(lambda: len(router.worker_pids()) == 2, "replaced")
+            after = {worker_of(item) for item in steady.more(400)}
+            now = router.metrics()
+        lost = set(before.values()) - after
+        assert len(lost) <= 1
+        on_victim = {client for client, worker in before.items() if worker in lost}
+        assert {failure.client for failure in steady.failed} <= on_victim
+        assert len(steady.failed) <= len(on_victim)
+        assert now["pointsman_worker_restarts_total"] == 1
+        (death,) = router.events("worker_died")
+        assert (death["pid"], death["reason"]) == (victim, "was killed by SIGKILL")
+        shrunk = {
+            series: (value, now.get(series))
+            for series, value in seen.items()
+            if "_total" in series and now.get(series, -1) < value
+        }
+        assert not shrunk
+
+
+def test_counters_never_go_down_while_workers_die(tmp_path: Path, servers: Servers) -> None:
+    config = document(servers, workers=2)
+    with serving(tmp_path, config) as router, Steady(router.listen) as steady:
+        earlier = router.metrics()
+        for _ in range(2):
+            victim = router.worker_pids()[-1]
+            os.kill(victim, signal.SIGKILL)
+
+            def replaced(victim: int = victim) -> bool:
+                nonlocal earlier
+                now = router.metrics()
+                for series, value in earlier.items():
+                    if "_total" in series or "_bucket" in series or "_count" in series:
+                        assert now.get(series, -1) >= value, series
+                earlier = now
+                pids = router.worker_pids()
+                return len(pids) == 2 and victim not in pids
+
+            poll(replaced, "replaced")
+            steady.more(50)
+
+
+def streamed(address: str, events: int) -> bytes:
+    """The whole of a stream; raises when it is cut."""
+    connection = http.client.HTTPConnection(address, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", f"/plain/stream?events={events}")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def test_a_stop_cuts_nothing_that_ends_in_time(tmp_path: Path, servers: Servers) -> None:
+    v1, _ = servers
+    config = document(servers, workers=2, pre_stop="2s")
+    with serving(tmp_path, config) as router, ThreadPoolExecutor(25) as pool:
+        held = [pool.submit(call, router.listen, "GET", "/plain/held") for _ in range(20)]
+        streams = [pool.submit(streamed, router.listen, 3) for _ in range(5)]
+        poll(lambda: len(v1.served) == 25, "in flight")
+        router.signal(signal.SIGTERM)
+        poll(lambda: call(router.listen, "GET", "/-/readyz").status == 503, "not ready")
+        assert call(router.admin, "GET", "/readyz").status == 503
+        assert call(router.listen, "GET", "/plain/x").status == 200  # pre_stop: still taken
+        poll(lambda: _is_refused(router), "closed")
+        assert router.process.poll() is None
+        v1.open_gate()
+        assert [(f.result().status, f.result().body) for f in held] == [(200, b"v1")] * 20
+        whole = b"".join(b"data: v1 %d\n\n" % number for number in range(3))
+        assert [stream.result() for stream in streams] == [whole] * 5
+        assert router.wait() == 0
+        assert router.events("stopped")[0]["cut"] == 0
+
+
+def _is_refused(router: Router) -> bool:
+    try:
+        call(router.listen, "GET", "/-/readyz")
+    except OSError:
+        return True
+    return False
+
+
+def test_a_stream_longer_than_the_drain_is_cut_at_the_deadline(
+    tmp_path: Path, servers: Servers
+) -> None:
+    v1, _ = servers
+    with serving(tmp_path, document(servers, drain_timeout="300ms")) as router:
+        connection = http.client.HTTPConnection(router.listen, timeout=DEADLINE_S)
+        connection.request("GET", "/plain/stream?events=1000")
+        v1.let()
+        response = connection.getresponse()
+        assert response.readline() == b"data: v1 0\n"
+        router.signal(signal.SIGTERM)
+        with pytest.raises((ConnectionError, http.client.IncompleteRead)):
+            response.read()
+        connection.close()
+        assert router.wait() == 0
+        assert router.events("stopped")[0]["cut"] == 1
+
+
+def test_under_traffic_a_stop_is_clean(tmp_path: Path, servers: Servers) -> None:
+    """A kept connection may be closed under a client's hands; an answer that began is whole."""
+    config = document(servers, workers=2)
+    with serving(tmp_path, config) as router, Steady(router.listen) as steady:
+        pids = router.worker_pids()
+        router.stop()
+        assert not any(is_alive(pid) for pid in pids)
+    cut = [f for f in steady.failed if "IncompleteRead" in f.reason or "Answer(" in f.reason]
+    assert not cut
+
+
+def test_without_control_workers_serve_on_and_a_new_program_takes_over(
+    tmp_path: Path, servers: Servers
+) -> None:
+    config = document(servers, workers=2)
+    with serving(tmp_path, config) as router:
+        orphans = router.worker_pids()
+        try:
+            with Steady(router.listen) as steady:
+                router.process.kill()
+                router.process.wait(DEADLINE_S)
+                steady.more(300)
+                answer = call(router.listen, "POST", "/-/feedback", {"receipt": "x", "reward": 1})
+                assert answer.status == 503
+                assert answer.json()["type"].endswith(":control-away")
+            assert not steady.failed
+            assert all(is_alive(pid) for pid in orphans)
+            (tmp_path / "next").mkdir()
+            addresses = {"listen": router.listen, "admin": {"listen": router.admin}}
+            with serving(tmp_path / "next", config | addresses) as successor:
+                for pid in orphans:
+                    os.kill(pid, signal.SIGTERM)
+                poll(lambda: not any(is_alive(pid) for pid in orphans), "left")
+                assert _statuses(successor, 50) == {200}
+                assert total(successor.metrics(), "pointsman_requests_total") == 50
+        finally:
+            for pid in orphans:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _statuses(router: Router, count: int) -> set[int]:
+    return {call(router.listen, "GET", "/plain/x").status for _ in range(count)}
+
+
+def test_an_answer_says_that_its_connection_ends_while_draining(
+    tmp_path: Path, servers: Servers
+) -> None:
+    v1, _ = servers
+    with serving(tmp_path, document(servers)) as router, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(_kept, router.listen)
+        poll(lambda: v1.served, "in flight")
+        router.signal(signal.SIGTERM)
+        poll(lambda: router.events("stopping"), "stopping")
+        poll(lambda: _is_refused(router), "closed")
+        v1.let()
+        assert held.result().headers["connection"] == "close"
+        assert router.wait() == 0
+
+
+def _kept(address: str) -> Answer:
+    connection = http.client.HTTPConnection(address, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", "/plain/held")
+        return read_answer(connection.getresponse())
+    finally:
+        connection.close()
