@@ -86,6 +86,22 @@ UPSTREAM_MALFORMED: Final = Refusal(
 NO_ENDPOINT: Final = Refusal(
     503, "no-healthy-endpoint", "No healthy endpoint", Source.UPSTREAM, retry_after_s=1
 )
+TOO_MANY_CONNECTIONS: Final = Refusal(
+    503,
+    "too-many-connections",
+    "Too many connections are open",
+    Source.DOWNSTREAM,
+    close=True,
+    retry_after_s=1,
+)
+TOO_MANY_REQUESTS: Final = Refusal(
+    503,
+    "too-many-requests",
+    "Too many requests are in progress",
+    Source.INTERNAL,
+    close=True,
+    retry_after_s=1,
+)
 OVERLOADED: Final = Refusal(
     503,
     "overloaded",

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from router import __version__
 from router.cli import _parser
 from router.config import Loaded, load_text
-from router.config.model import Config
+from router.config.document import read
+from router.config.model import Config, Route
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,26 +50,30 @@ def yaml_blocks() -> Iterator[Any]:
             yield pytest.param(match[1], id=f"{name_of(page)}:{line}")
 
 
-def completed(block: str) -> dict[str, Any]:
-    """A whole config around a piece of one: `routes:`, a route's `policy:`, `match:` and so on.
+def read_piece(block: str) -> dict[str, Any]:
+    root = read(block, {}).root
+    assert root is not None, block
+    assert isinstance(root.data, dict), block
+    return root.data
+
+
+def completed(piece: dict[str, Any]) -> dict[str, Any]:
+    """A whole config around a piece of one: top-level keys, keys of a route, or keys of a policy.
 
     The backends that it names and does not have are added.
     """
-    piece = yaml.safe_load(block)
-    if not set(piece) & set(Config.model_fields):
-        route = {"name": "route", **piece}
-        if not {"backend", "policy"} & set(piece):
-            route["backend"] = "v1"
-        piece = {"routes": [route]}
-    named = set(re.findall(r"\b(?:backend|stable|canary): ([\w-]+)", json_free(piece)))
-    missing = {name: {"endpoints": ["http://127.0.0.1:1"]} for name in named | {"v1"}}
+    if not piece.keys() <= Config.model_fields.keys():
+        if not piece.keys() <= Route.model_fields.keys():
+            sticky = {"header": "x-user-id"}
+            canary = {"type": "canary", "stable": "v1", "canary": "v2", "weight": "10%"}
+            piece = {"policy": {**canary, "sticky": sticky, **piece}}
+        if not piece.keys() & {"backend", "policy"}:
+            piece = {"backend": "v1", **piece}
+        piece = {"routes": [{"name": "route", **piece}]}
+    named = re.findall(r'"(?:backend|stable|canary)": "([^"]+)"', json.dumps(piece))
+    backends = {name: {"endpoints": ["http://127.0.0.1:1"]} for name in ["v1", *named]}
     routes = piece.get("routes", [{"name": "route", "backend": "v1"}])
-    return {**piece, "backends": missing | piece.get("backends", {}), "routes": routes}
-
-
-def json_free(piece: Any) -> str:
-    """The piece as YAML, one key a line."""
-    return str(yaml.safe_dump(piece, default_flow_style=False))
+    return {**piece, "backends": backends | piece.get("backends", {}), "routes": routes}
 
 
 def load(text: bytes) -> Loaded:
@@ -78,21 +82,21 @@ def load(text: bytes) -> Loaded:
 
 @pytest.mark.parametrize("block", list(yaml_blocks()))
 def test_every_yaml_block_of_the_documentation_is_right(block: str) -> None:
-    if set(yaml.safe_load(block)) <= PROMETHEUS:
-        return  # see the next test
-    load(json.dumps(completed(block)).encode())
+    piece = read_piece(block)
+    if not piece.keys() & PROMETHEUS:
+        load(json.dumps(completed(piece)).encode())
 
 
-def test_whole_configs_in_the_documentation_load_as_they_are() -> None:
-    readme = next(yaml_blocks()).values[0]
-    assert len(load(readme.encode()).config.routes) == 1
+def test_the_config_on_the_first_page_is_a_whole_one() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", PAGES[0].read_text("utf-8"), re.M | re.S)
+    load(block.encode())
 
 
 def test_the_alerts_in_the_documentation_satisfy_promtool(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
-    rules = [p.values[0] for p in yaml_blocks() if "groups" in yaml.safe_load(p.values[0])]
+    rules = [p.values[0] for p in yaml_blocks() if "groups" in read_piece(p.values[0])]
     assert rules
     for number, block in enumerate(rules):
         path = tmp_path / f"{number}.yaml"

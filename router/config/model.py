@@ -64,10 +64,24 @@ class Downstream(Model):
     """Longest pause in a request body, or in a client's reading of a response."""
     head_bytes: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = 32 * 1024
     """Largest request head."""
+    request_line: Annotated[Size, Field(ge=256, le=64 * 1024)] = 8 * 1024
+    """Longest request line."""
     headers: Annotated[Whole, Field(ge=8, le=1000)] = 100
     """Most header fields in a request."""
     body_bytes: Annotated[Size, Field(ge=1)] = 1024 * 1024 * 1024
     """Largest request body."""
+    body_rate: Size = 64
+    """Least bytes per second of a request body, on average, once `body_timeout` has passed."""
+    trailers: Annotated[Size, Field(le=64 * 1024)] = 8 * 1024
+    """Largest trailer section of a chunked request body."""
+    requests: Annotated[Whole, Field(ge=1)] = 100_000
+    """Most requests on one connection."""
+    connections: Annotated[Whole, Field(ge=1)] = 20_000
+    """Most client connections in one worker."""
+    connections_per_client: Annotated[Whole, Field(ge=1)] | None = None
+    """Most connections from one address in one worker."""
+    in_flight: Annotated[Whole, Field(ge=1)] = 10_000
+    """Most requests in progress in one worker."""
 
 
 class Logging(Model):
@@ -147,7 +161,7 @@ class Timeouts(Model):
 
 
 class Limits(Model):
-    """Bounds on what one worker does to a backend."""
+    """Bounds on what one worker does to a backend, and takes from it."""
 
     connections: Annotated[Whole, Field(ge=1, le=65535)] = 512
     """Connections to one endpoint."""
@@ -155,6 +169,10 @@ class Limits(Model):
     """Requests waiting for a connection; one more is refused with 503."""
     pending_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     """How long a request may wait for a connection; then it is refused with 503."""
+    head_bytes: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = 64 * 1024
+    """Largest response head."""
+    headers: Annotated[Whole, Field(ge=8, le=1000)] = 200
+    """Most header fields in a response."""
 
 
 class Backend(Model):

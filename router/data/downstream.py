@@ -15,18 +15,26 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from router.data.exchange import Exchange
 from router.data.tunnel import Tunnel
-from router.errors import BODY_TOO_LARGE, HEAD_TOO_LARGE, MALFORMED, SLOW_CLIENT, HeadError
-from router.http1.body import ChunkedDecoder
+from router.errors import (
+    HEAD_TOO_LARGE,
+    MALFORMED,
+    SLOW_CLIENT,
+    TOO_MANY_CONNECTIONS,
+    TOO_MANY_REQUESTS,
+    HeadError,
+)
 from router.http1.forwarded import ClientAddress
 from router.http1.problem import write_problem
-from router.http1.request import CHUNKED, RequestHead
+from router.http1.request import RequestHead
+from router.http1.request_body import RequestBody
 
 if TYPE_CHECKING:
     from router.data.worker import Worker
 
-BUFFER_HIGH_BYTES: Final = 64 * 1024
-"""Bytes queued towards a client past which the endpoint's sending is paused."""
-PIPELINE_MAX_BYTES: Final = 64 * 1024
+BUFFER_HIGH_BYTES: Final = 0
+"""Bytes queued towards a client past which the endpoint's sending is paused. The loop reads up to
+250 KiB at once: with nothing more on top, that is what one direction of an exchange costs."""
+PIPELINE_MAX_BYTES: Final = 4 * 1024
 """Bytes of further requests kept while one is in progress; past that we stop reading."""
 LINGER_S: Final = 2.0
 """How long a client may take to read our last answer before the connection is closed."""
@@ -47,9 +55,9 @@ class Downstream(asyncio.Protocol):
     """One client connection. Also a `wheel.Timed`: the deadline is the client's own."""
 
     __slots__ = (
-        "_body_bytes", "_buffer", "_decoder", "_head_began", "_is_body_done", "_is_closing",
-        "_is_paused", "_is_write_paused", "_remaining", "_tunnel", "_unread_bytes", "deadline",
-        "handler", "peer", "slot_s", "transport", "worker",
+        "_body", "_buffer", "_head_began", "_is_closing", "_is_paused", "_is_surplus",
+        "_is_write_paused", "_served", "_tunnel", "_unread_bytes", "deadline", "handler", "peer",
+        "slot_s", "transport", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -60,18 +68,18 @@ class Downstream(asyncio.Protocol):
         self.deadline = inf
         self.slot_s = inf
         self._buffer = b""
+        self._served = 0
+        self._is_surplus = False
         self._is_paused = False
-        self._is_closing = False
         self._is_write_paused = False
+        self._is_closing = False
         self._unread_bytes = 0
         self._tunnel: Tunnel | None = None
         # per request
         self.handler: Handler | None = None
         self._head_began = False
-        self._remaining = 0
-        self._decoder: ChunkedDecoder | None = None
-        self._is_body_done = True
-        self._body_bytes = 0
+        self._body: RequestBody | None = None
+        """What is still to come of the request's body; None when all has come."""
 
     def __repr__(self) -> str:
         return f"<Downstream {self.peer.client} [{self.handler or 'idle'}]>"
@@ -83,22 +91,22 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
         name = transport.get_extra_info("peername")
         self.peer = self.worker.peer_of(name[0] if name else "")
-        self.worker.on_connection(self)
+        self._is_surplus = self.worker.on_connection(self)
         self._wait(self.worker.limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return  # lingering: what comes now is nobody's
-        if self.handler is None and not self._is_write_paused:
-            if self._buffer:
-                data = self._buffer + data
+        if self._body is not None:
+            self._read_body(self._body, data)
+        elif self._tunnel is not None:
+            self._tunnel.on_request_body(data, False)
+        elif self.handler is None and not self._is_write_paused:
             self._read_head(data)
-        elif self._is_body_done:
+        else:
             self._buffer += data
             if len(self._buffer) > PIPELINE_MAX_BYTES:
                 self.pause_reading()
-        else:
-            self._read_body(data)
 
     def eof_received(self) -> bool:
         """A client that closes its side gets nothing more: its endpoint's work is cancelled.
@@ -141,7 +149,7 @@ class Downstream(asyncio.Protocol):
             self.transport.abort()
         elif handler is None:
             self._refuse(HeadError(SLOW_CLIENT, "the head did not end in time"))
-        elif self._is_body_done or self._tunnel:  # the client does not read, or reads slowly
+        elif self._body is None:  # the client does not read, or reads slowly
             unread = self.transport.get_write_buffer_size()
             if unread < self._unread_bytes:
                 self._unread_bytes = unread
@@ -150,10 +158,8 @@ class Downstream(asyncio.Protocol):
             self.reset()
             self.handler = None
             handler.on_client_gone()
-        elif isinstance(handler, Exchange) and not handler.is_finished:
-            handler.refuse_or_cut(SLOW_CLIENT, "the body stopped coming")
         else:
-            self.reset()
+            self._refuse(HeadError(SLOW_CLIENT, "the body stopped coming"))
 
     # reading
 
@@ -162,7 +168,8 @@ class Downstream(asyncio.Protocol):
         if not (self._is_paused or self._is_closing or self.transport.is_closing()):
             self._is_paused = True
             self.transport.pause_reading()
-            if not self._is_body_done:
+            if self._body is not None:
+                self._body.pause(monotonic())
                 self.deadline = inf
 
     def resume_reading(self) -> None:
@@ -170,17 +177,21 @@ class Downstream(asyncio.Protocol):
         if self._is_paused and not (self._is_closing or self.transport.is_closing()):
             self._is_paused = False
             self.transport.resume_reading()
-            if not self._is_body_done and self._tunnel is None:
+            if self._body is not None:
+                self._body.resume(monotonic())
                 self._wait(self.worker.limits.body_timeout)
 
     def _read_head(self, data: bytes) -> None:
-        if data.startswith(b"\r\n"):
+        seen = len(self._buffer)
+        if seen:
+            data = self._buffer + data
+        elif data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
-        end = data.find(b"\r\n\r\n")
+        end = data.find(b"\r\n\r\n", max(0, seen - 3))
         limit = self.worker.limits.head_bytes
         try:
             if end < 0 or end > limit:
-                self._await_head(data, limit)
+                self._await_head(data, seen, limit)
                 return
             head = self.worker.parser.parse(data[:end], self.peer)
         except HeadError as error:
@@ -191,10 +202,11 @@ class Downstream(asyncio.Protocol):
         self.deadline = inf
         self._begin(head, data[end + 4 :])
 
-    def _await_head(self, data: bytes, limit: int) -> None:
+    def _await_head(self, data: bytes, seen: int, limit: int) -> None:
+        """Keep an incomplete head, of which the first `seen` bytes were looked at before."""
         if len(data) > limit:
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
-        if _BARE_NEWLINE.search(data):
+        if _BARE_NEWLINE.search(data, max(0, seen - 1)):
             raise HeadError(MALFORMED, "a line of the head ends without CR")
         if data and not self._head_began:
             self._head_began = True
@@ -204,84 +216,58 @@ class Downstream(asyncio.Protocol):
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         """A whole head came; `rest` follows it."""
         worker = self.worker
+        limits = worker.limits
         body_bytes = head.body_bytes
+        self._served += 1
+        if self._served >= limits.requests:
+            head.keep_alive = False
         handler: Handler
         if head.path.startswith(b"/-/"):
             handler = worker.own_page(self, head)
+        elif self._is_surplus or worker.in_flight >= limits.in_flight:
+            self._shed()
+            return
         else:
             handler = Exchange(self, head)
         self.handler = handler
         worker.in_flight += 1
-        if body_bytes == 0:
-            self._is_body_done = True
-            self._buffer = rest
-            handler.start(b"", True)
-        elif body_bytes == CHUNKED:
-            self._is_body_done = False
-            self._body_bytes = 0
-            self._decoder = ChunkedDecoder()
-            self._read_chunked(rest, handler.start)
-        elif body_bytes > worker.limits.body_bytes:
-            self._is_body_done = False
-            self._refuse_body(body_bytes)
-        elif len(rest) >= body_bytes:
-            self._is_body_done = True
+        if 0 <= body_bytes <= len(rest) and body_bytes <= limits.body_bytes:
             self._buffer = rest[body_bytes:]
             handler.start(rest[:body_bytes], True)
-        else:
-            self._is_body_done = False
-            self._decoder = None
-            self._remaining = body_bytes - len(rest)
-            self._wait(worker.limits.body_timeout)
-            handler.start(rest, False)
-
-    def _read_body(self, data: bytes) -> None:
-        handler = self.handler
-        assert handler is not None  # noqa: S101 - data_received looked
-        if self._tunnel is not None:
-            handler.on_request_body(data, False)
             return
-        if self._decoder is not None:
-            self._read_chunked(data, handler.on_request_body)
-            return
-        remaining = self._remaining
-        if len(data) < remaining:
-            self._remaining = remaining - len(data)
-            self._wait(self.worker.limits.body_timeout)
-            handler.on_request_body(data, False)
-        else:
-            self._body_done(data[remaining:])
-            handler.on_request_body(data[:remaining], True)
-
-    def _read_chunked(self, data: bytes, deliver: Callable[[bytes, bool], None]) -> None:
-        decoder = self._decoder
-        assert decoder is not None  # noqa: S101 - callers look first
         try:
-            payload = decoder.feed(data)
+            self._body = body = RequestBody(body_bytes, worker.body_bounds, monotonic())
+        except HeadError as error:
+            self._refuse(error)
+        else:
+            self._read_body(body, rest, handler.start)
+
+    def _read_body(
+        self, body: RequestBody, data: bytes, deliver: Callable[[bytes, bool], None] | None = None
+    ) -> None:
+        """Deliver payload, by default as more of the body."""
+        now = monotonic()
+        try:
+            payload = body.feed(data, now)
         except HeadError as error:
             self._refuse(error)
             return
-        self._body_bytes += len(payload)
-        if self._body_bytes > self.worker.limits.body_bytes:
-            self._refuse_body(self._body_bytes)
-        elif decoder.done:
-            self._body_done(decoder.rest)
-            deliver(payload, True)
+        done = body.done
+        if done:
+            self._body = None
+            self._buffer = body.rest
+            self.deadline = inf
         else:
             self._wait(self.worker.limits.body_timeout)
-            deliver(payload, False)
-
-    def _body_done(self, rest: bytes) -> None:
-        self._is_body_done = True
-        self._decoder = None
-        self._buffer = rest
-        self.deadline = inf
+        if deliver is not None:
+            deliver(payload, done)
+        elif self.handler is not None:
+            self.handler.on_request_body(payload, done)
 
     def begin_tunnel(self, tunnel: Tunnel) -> None:
         """From now on bytes are the tunnel's, those that came ahead of the switch included."""
         self._tunnel = tunnel
         self.handler = tunnel
-        self._is_body_done = False
         data, self._buffer = self._buffer, b""
         tunnel.start(data, False)
         self.resume_reading()
@@ -298,10 +284,12 @@ class Downstream(asyncio.Protocol):
         """Send `data` to the client."""
         self.worker.outbox.write(self.transport, data)
 
-    def _refuse_body(self, body_bytes: int) -> None:
-        limit = self.worker.limits.body_bytes
-        detail = f"the body has {body_bytes} bytes or more, expected no more than {limit}"
-        self._refuse(HeadError(BODY_TOO_LARGE, detail))
+    def _shed(self) -> None:
+        """Too many requests or connections: the newest is refused, before it costs anything."""
+        if self._is_surplus:
+            self._refuse(HeadError(TOO_MANY_CONNECTIONS, "too many connections are open"))
+        else:
+            self._refuse(HeadError(TOO_MANY_REQUESTS, "too many requests are in progress"))
 
     def _refuse(self, error: HeadError) -> None:
         """The bytes cannot be understood or are too many: answer, then close."""
@@ -320,6 +308,7 @@ class Downstream(asyncio.Protocol):
     def on_exchange_end(self, keep_alive: bool, is_request_complete: bool) -> None:
         """The handler is done; its response was written. Go on with the next request, or close."""
         self.handler = None
+        self._body = None
         worker = self.worker
         worker.in_flight -= 1
         if self._is_closing:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from itertools import accumulate
 from math import inf
 from time import monotonic
-from typing import Final
 from urllib.parse import urlsplit
 
 from router.config.model import Backend
@@ -32,8 +31,6 @@ from router.errors import (
 )
 from router.http1.response import ResponseParser
 
-RESPONSE_MAX_FIELDS: Final = 200
-
 
 class EndpointPool:
     """One endpoint's connections and counters, in one worker."""
@@ -47,6 +44,7 @@ class EndpointPool:
         self.weight = weight
         self.is_up = True
         self.timeout = backend.config.timeout
+        self.head_max_bytes = backend.config.limits.head_bytes
         self.keep_alive_s = backend.config.keep_alive
         self.wheel = backend.wheel
         self.outbox = backend.outbox
@@ -106,7 +104,7 @@ class BackendPool:
         self.config = config
         self.wheel = wheel
         self.outbox = outbox
-        self.parser = ResponseParser(RESPONSE_MAX_FIELDS)
+        self.parser = ResponseParser(config.limits.headers)
         self.pending: deque[tuple[float, Call]] = deque()
         """Calls that wait for a connection, each with its deadline, oldest first."""
         self.deadline = inf

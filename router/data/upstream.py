@@ -25,11 +25,10 @@ from router.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead
 if TYPE_CHECKING:
     from router.data.pool import EndpointPool
 
-HEAD_MAX_BYTES: Final = 64 * 1024
 INTERIM_MAX: Final = 16
 """Interim (1xx) responses before a final one; real servers send one or two."""
-BUFFER_HIGH_BYTES: Final = 64 * 1024
-"""Bytes queued towards an endpoint past which the client's sending is paused."""
+BUFFER_HIGH_BYTES: Final = 0
+"""Bytes queued towards an endpoint past which the client's sending is paused; see `downstream`."""
 _PROBE_AFTER_S: Final = 0.05
 """A connection idle for longer is probed for a close that the loop has not seen yet."""
 
@@ -251,11 +250,10 @@ class Upstream(asyncio.Protocol):
             self._buffer = b""
         while True:
             end = data.find(b"\r\n\r\n")
-            if end < 0 or end > HEAD_MAX_BYTES:
-                if len(data) > HEAD_MAX_BYTES:
-                    raise HeadError(
-                        UPSTREAM_MALFORMED, f"a head longer than {HEAD_MAX_BYTES} bytes"
-                    )
+            limit = self.pool.head_max_bytes
+            if end < 0 or end > limit:
+                if len(data) > limit:
+                    raise HeadError(UPSTREAM_MALFORMED, f"a head longer than {limit} bytes")
                 self._buffer = data
                 return
             head = self.pool.parser.parse(data[:end], call.is_head)

@@ -26,9 +26,10 @@ from router.data.pages import OwnPage
 from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
 from router.data.wheel import Wheel
-from router.errors import Refusal
+from router.errors import TOO_MANY_CONNECTIONS, Refusal
 from router.http1.forwarded import ClientAddress, Network, peer_address
 from router.http1.request import RequestHead, RequestParser
+from router.http1.request_body import BodyBounds
 from router.messages import (
     Commit,
     Committed,
@@ -49,7 +50,8 @@ from router.table import build
 STATS_INTERVAL_S: Final = 1.0
 ORPHAN_S: Final = 30.0
 """How long a worker goes on serving without control before it drains."""
-REQUEST_LINE_MAX_BYTES: Final = 8192
+_SURPLUS_MAX: Final = 256
+"""Connections past the bound that are still read, to answer 503, or a health check."""
 _PEERS_MAX: Final = 10_000
 _BACKLOG: Final = 4096
 """Connections the kernel queues; it takes the smaller of this and `net.core.somaxconn`."""
@@ -65,6 +67,7 @@ class Worker:
     limits: Limits
     feedback: Feedback
     parser: RequestParser
+    body_bounds: BodyBounds
 
     def __init__(self, number: int, listener: socket.socket, channel_end: socket.socket) -> None:
         self.number = number
@@ -86,6 +89,7 @@ class Worker:
         self._channel_closed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[Downstream] = set()
+        self._by_client: dict[str, int] = {}
         self._networks: tuple[Network, ...] = ()
         self._peers: dict[str, ClientAddress] = {}
         self._id_prefix = secrets.token_hex(8).encode()
@@ -218,7 +222,11 @@ class Worker:
         self.limits = config.downstream
         self.feedback = config.feedback
         self.access_sample = config.logging.access_sample
-        self.parser = RequestParser(config.downstream.headers, REQUEST_LINE_MAX_BYTES)
+        limits = config.downstream
+        self.parser = RequestParser(limits.headers, limits.request_line)
+        self.body_bounds = BodyBounds(
+            limits.body_bytes, limits.trailers, limits.body_rate, limits.body_timeout
+        )
         networks = tuple(ip_network(item) for item in config.trusted_proxies)
         if networks != self._networks:
             self._networks = networks
@@ -342,14 +350,28 @@ class Worker:
             peer = self._peers[host] = peer_address(host, self._networks)
         return peer
 
-    def on_connection(self, downstream: Downstream) -> None:
-        """A client connected."""
+    def on_connection(self, downstream: Downstream) -> bool:
+        """A client connected. True when that is one too many: it may ask for health only."""
         self._connections.add(downstream)
+        host = downstream.peer.client
+        self._by_client[host] = count = self._by_client.get(host, 0) + 1
+        limits = self.limits
+        is_surplus = len(self._connections) > limits.connections or (
+            limits.connections_per_client is not None and count > limits.connections_per_client
+        )
         self.stats.counters[("pointsman_downstream_connections_accepted_total",)] += 1
+        if is_surplus and len(self._connections) > limits.connections + _SURPLUS_MAX:
+            self.count_refusal(TOO_MANY_CONNECTIONS)
+            downstream.transport.abort()
+        return is_surplus
 
     def on_connection_lost(self, downstream: Downstream) -> None:
         """A client's connection is gone."""
         self._connections.discard(downstream)
+        host = downstream.peer.client
+        self._by_client[host] -= 1
+        if not self._by_client[host]:
+            del self._by_client[host]
         if self.is_draining and not self._connections:
             self._end()
 

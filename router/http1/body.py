@@ -13,6 +13,7 @@ from router.errors import MALFORMED, HeadError, Refusal
 LINE_MAX_BYTES: Final = 256
 """Longest chunk-size line, extensions included. Real ones are under 20 bytes."""
 TRAILERS_MAX_BYTES: Final = 8192
+"""Largest trailer section of a response; of a request it is a setting."""
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\Z")
@@ -28,12 +29,37 @@ class _State(IntEnum):
     DONE = 4
 
 
+class LengthDecoder:
+    """A body of known length. Feed bytes, get payload; `done` and `rest` as in `ChunkedDecoder`."""
+
+    __slots__ = ("_remaining", "done", "rest")
+
+    def __init__(self, body_bytes: int) -> None:
+        self.done = body_bytes == 0
+        self.rest = b""
+        self._remaining = body_bytes
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload bytes in `data`."""
+        if len(data) < self._remaining:
+            self._remaining -= len(data)
+            return data
+        self.done = True
+        self.rest = data[self._remaining :]
+        return data[: self._remaining]
+
+
 class ChunkedDecoder:
     """Feed bytes, get payload. `done` turns true at the end; `rest` then holds what followed."""
 
-    __slots__ = ("_buffer", "_refusal", "_remaining", "_state", "_trailer_bytes", "done", "rest")
+    __slots__ = (
+        "_buffer", "_refusal", "_remaining", "_state", "_trailer_bytes", "_trailers_max_bytes",
+        "done", "rest",
+    )  # fmt: skip
 
-    def __init__(self, refusal: Refusal = MALFORMED) -> None:
+    def __init__(
+        self, refusal: Refusal = MALFORMED, trailers_max_bytes: int = TRAILERS_MAX_BYTES
+    ) -> None:
         self.done = False
         self.rest = b""
         self._refusal = refusal
@@ -41,6 +67,7 @@ class ChunkedDecoder:
         self._remaining = 0
         self._buffer = b""
         self._trailer_bytes = 0
+        self._trailers_max_bytes = trailers_max_bytes
 
     def feed(self, data: bytes) -> bytes:
         """The payload bytes in `data`, joined.
@@ -89,7 +116,7 @@ class ChunkedDecoder:
         if self._state is _State.SIZE:
             bound = LINE_MAX_BYTES
         else:
-            bound = max(0, TRAILERS_MAX_BYTES - self._trailer_bytes - 2)
+            bound = max(0, self._trailers_max_bytes - self._trailer_bytes - 2)
         if len(line) - line.endswith(b"\r") > bound:
             raise HeadError(self._refusal, "a chunk line or the trailer section is too long")
         if b"\n" in line or b"\r" in line[:-1]:
@@ -107,7 +134,7 @@ class ChunkedDecoder:
             self._state = _State.DONE
         else:
             self._trailer_bytes += len(line) + 2
-            if self._trailer_bytes > TRAILERS_MAX_BYTES or not _TRAILER.match(line):
+            if self._trailer_bytes > self._trailers_max_bytes or not _TRAILER.match(line):
                 raise HeadError(self._refusal, "a trailer field is malformed or too long")
 
 

@@ -136,7 +136,7 @@ async def test_a_new_directory_in_place_of_the_old_is_watched_instead(
 ) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
-        (tmp_path / name / "router.yaml").write_text(name)
+        (tmp_path / name / "router.yaml").write_text(f"in {name}")
     link = tmp_path / "etc"
     link.symlink_to("a")
     watch = await start(link / "router.yaml", _NEVER_S)

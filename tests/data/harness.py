@@ -24,6 +24,7 @@ from router.messages import (
     Committed,
     Drain,
     FlushStats,
+    Hello,
     Prepare,
     Prepared,
     RequestCounts,
@@ -333,6 +334,7 @@ class Router:
     async def start(self, config: dict[str, Any], **prepare: Any) -> None:
         self.channel = await Channel.open(self._ours, self._on_message, self._on_closed)
         self.run = asyncio.create_task(self.worker.run())
+        await self.received(Hello)
         await self.reload(config, **prepare)
 
     def _on_message(self, message: Message) -> None:
@@ -400,6 +402,8 @@ class Router:
         """Check that nothing leaked, then drain."""
         if self.run is None:
             self._ours.close()
+            self.worker._channel_end.close()
+            self.worker._listener.close()
             return
         if not self.run.done():
             await self._check()

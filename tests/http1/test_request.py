@@ -457,3 +457,37 @@ def test_a_refused_head_leaves_nothing_that_lets_it_pass_the_second_time() -> No
         for _ in range(2):
             with pytest.raises(HeadError):
                 known.parse(raw, CLIENT)
+
+
+ASKS = b"\r\nconnection: keep-alive, Upgrade\r\nUpgrade: WebSocket"
+
+
+def test_a_request_for_websocket_is_passed_on_in_our_words() -> None:
+    head = request(b"GET / HTTP/1.1\r\nhost: h\r\nsec-websocket-key: k" + ASKS)
+    assert head.is_upgrade
+    assert written(head) == (
+        b"GET / HTTP/1.1\r\nhost: h\r\nsec-websocket-key: k\r\nx-request-id: id-1\r\n"
+        b"connection: Upgrade\r\nupgrade: websocket\r\n"
+        b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"POST / HTTP/1.1\r\nhost: h" + ASKS, id="post"),
+        pytest.param(b"GET / HTTP/1.0\r\nhost: h" + ASKS, id="http-1.0"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1" + ASKS, id="length"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked" + ASKS, id="chunked"
+        ),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: h" + ASKS[:-9] + b"h2c", id="h2c"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: h" + ASKS + b", h2c", id="list"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: h\r\nupgrade: websocket", id="not-nominated"),
+        pytest.param(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade", id="no-protocol"),
+    ],
+)
+def test_any_other_upgrade_is_not_passed_on(raw: bytes) -> None:
+    head = request(raw)
+    assert not head.is_upgrade
+    assert b"upgrade" not in written(head).lower()

@@ -346,3 +346,20 @@ def test_what_a_parser_remembers_does_not_change_what_it_reads() -> None:
     for _ in range(3):
         heads = [known.parse(raw, is_head=False) for raw in raws]
         assert [(head.framed, head.keep_alive) for head in heads] == fresh
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_switch"),
+    [
+        (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nUpgrade: WebSocket", True),
+        (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: h2c", False),
+        (b"HTTP/1.1 101 X\r\nconnection: upgrade", False),
+        (b"HTTP/1.1 101 X", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: upgrade\r\nupgrade: websocket", False),
+    ],
+    ids=["websocket", "h2c", "no-protocol", "bare", "200"],
+)
+def test_only_a_101_for_websocket_switches(raw: bytes, is_switch: bool) -> None:
+    head = response(raw)
+    assert head.is_switch is is_switch
+    assert b"upgrade" not in head.relayed.lower()

@@ -33,7 +33,7 @@ class Origin:
     | `stream` | `?events=N` server-sent events, each once the gate lets it |
     | `echo` | answers with the request's body |
     | `status` | answers `?code=N` |
-    | `switch` | answers 101 as if it spoke another protocol |
+    | `switch` | answers 101, then says back what it hears until the other side ends |
     | anything | answers with its name |
     """
 
@@ -105,6 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
                 b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n"
                 b"upgrade: websocket\r\n\r\n"
             )
+            while heard := self.connection.recv(65536):
+                self.wfile.write(heard)
+            self.close_connection = True
         else:
             self._answer(200, origin.name.encode())
 

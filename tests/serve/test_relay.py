@@ -3,11 +3,12 @@
 import hashlib
 import http.client
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.serve.harness import DEADLINE_S, call, document, serving, total
+from tests.serve.harness import DEADLINE_S, call, document, poll, serving, total
 from tests.serve.origins import Origin
 
 pytestmark = pytest.mark.process
@@ -70,6 +71,31 @@ def test_an_upgrade_to_an_unknown_protocol_is_not_passed_on(
         answer = call(router.listen, "GET", "/plain/x", headers=headers)
         assert (answer.status, answer.body) == (200, b"v1")
         assert not {"upgrade", "connection", "http2-settings"} & v1.served[0].headers.keys()
+
+
+def test_a_websocket_is_relayed_both_ways_as_it_comes(tmp_path: Path, servers: Servers) -> None:
+    ask = (
+        b"GET /plain/switch HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with serving(tmp_path, document(servers)) as router:
+        host, _, port = router.listen.rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE_S) as raw:
+            raw.sendall(ask)
+            reader = raw.makefile("rb")
+            assert reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+            head = b"".join(iter(reader.readline, b"\r\n")).lower()
+            assert b"upgrade: websocket" in head
+            assert b"x-router-variant: v1" in head
+            for _ in range(20):
+                piece = os.urandom(10_000)
+                raw.sendall(piece)
+                assert reader.read(len(piece)) == piece
+            raw.shutdown(socket.SHUT_WR)
+            assert reader.read() == b""
+            reader.close()
+        poll(lambda: router.metrics()["pointsman_requests_in_flight"] == 0, "ended")
+        assert total(router.metrics(), "pointsman_requests_total", code="1xx") == 1
 
 
 def test_a_switch_of_protocol_that_nobody_asked_for_is_refused(

@@ -121,6 +121,23 @@ def test_workers_that_cannot_start_stop_the_program_with_the_reason(
     assert '"ready"' not in done.stderr
 
 
+def test_the_command_line_tells_readiness_by_its_exit_status(
+    tmp_path: Path, servers: Servers
+) -> None:
+    def ask(admin: str) -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "router", "status", "--quiet", "--admin", admin]
+        return subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
+
+    with serving(tmp_path, document(servers, pre_stop="60s")) as router:
+        ready = ask(router.admin)
+        router.process.terminate()
+        poll(lambda: router.events("stopping"), "stopping")
+        draining = ask(router.admin)
+    gone = ask(router.admin)
+    assert [done.returncode for done in (ready, draining, gone)] == [0, 1, 1]
+    assert {done.stdout + done.stderr for done in (ready, draining, gone)} == {b""}
+
+
 def test_a_stop_signal_while_starting_ends_it_cleanly(tmp_path: Path, servers: Servers) -> None:
     router = Router(tmp_path, document(servers))
     try:
