@@ -1,22 +1,22 @@
-"""A workload: a directory with the origin's config, the request, and a config for each proxy.
+"""Workloads: what is asked of every proxy, and the configs it is asked with.
 
-Every text file of the directory is a template: `@NAME@` stands for a value of `Places`.
-`request.http` is one request, written with plain newlines; `@USER@` is replaced by a number
-for each of `USERS` users, and `content-length` is added when there is a body.
+The configs of a workload lie in a directory below `workloads/`, one for each proxy. Every file
+there is a template: `@NAME@` stands for a value of `Places`. A file `*.http` is one request,
+written with plain newlines; `@USER@` is replaced by a number for each user, and `content-length`
+is added when there is a body.
 """
 
 import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from benchmarks.errors import BenchmarkError
 
-USERS: Final = 4096
-"""Distinct users in the load: enough for a split of 10 % to be within 1.5 points of it."""
-
 _ROOT: Final = Path(__file__).parent / "workloads"
+_READY: Final = b"GET /ready HTTP/1.1\r\nHost: models.example\r\n\r\n"
+_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +53,97 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A directory below `workloads/`."""
+    """One kind of traffic.
+
+    `configs`: the directory below `workloads/`. `unit`: what CPU time is divided by.
+    `connections` and `rate` (units/s of the open loop) may be changed from the command line.
+    `stream`: empty for requests with answers, which are sent from the file `request`, with
+    `users` different users and `body_bytes` of body besides the file's.
+    `is_split`: a tenth of the users is the canary's, and `x-version` in the answer tells.
+    """
 
     name: str
-    directory: Path
+    configs: str
+    peers: tuple[str, ...]
+    unit: str = "request"
+    connections: int = 32
+    rate: int = 2000
+    request: str = ""
+    users: int = 1
+    body_bytes: int = 0
+    is_split: bool = False
+    stream: Literal["", "sse", "websocket"] = ""
+
+    @property
+    def directory(self) -> Path:
+        return _ROOT / self.configs
+
+    @property
+    def has_own_origin(self) -> bool:
+        """An nginx as `origin.conf` says is the origin; otherwise `benchmarks.origin`."""
+        return (self.directory / "origin.conf").exists()
 
     def render(self, places: Places) -> None:
         """Write the configs, filled in, to `places.directory`."""
         for template in sorted(self.directory.iterdir()):
-            if template.name != "request.http":
+            if template.suffix != ".http":
                 text = places.fill(template.read_text())
                 (places.directory / template.name).write_text(text)
 
     def requests(self) -> list[bytes]:
-        """The bytes of one request for each user."""
-        return build_requests((self.directory / "request.http").read_text(), USERS)
+        """The bytes of one request for each user; none for streams."""
+        if not self.request:
+            return []
+        text = (self.directory / self.request).read_text()
+        return build_requests(text + "x" * self.body_bytes, self.users)
+
+    def ready_request(self) -> bytes:
+        """A request that is answered with 200 as soon as a proxy and the origin are up."""
+        return self.requests()[0] if self.is_split else _READY
+
+
+_RELAY_PEERS: Final = ("nginx", "haproxy", "envoy", "caddy")
+
+WORKLOADS: Final = (
+    # 4,096 users are enough for a split of 10 % to be within 1.5 points of it
+    Workload(
+        "json_canary",
+        "json_canary",
+        (*_RELAY_PEERS, "traefik", "aiohttp"),
+        request="request.http",
+        users=4096,
+        is_split=True,
+    ),
+    Workload(
+        "upload-1MiB", "relay", _RELAY_PEERS, rate=100, request="upload.http", body_bytes=_MIB
+    ),
+    Workload("download-1MiB", "relay", _RELAY_PEERS, rate=100, request="download.http"),
+    Workload(
+        "sse", "relay", _RELAY_PEERS, unit="chunk", connections=200, rate=10_000, stream="sse"
+    ),
+    Workload(
+        "websocket",
+        "relay",
+        _RELAY_PEERS,
+        unit="message",
+        connections=200,
+        rate=5_000,
+        stream="websocket",
+    ),
+)
 
 
 def names() -> list[str]:
     """Every workload there is."""
-    return sorted(path.name for path in _ROOT.iterdir() if path.is_dir())
+    return [workload.name for workload in WORKLOADS]
 
 
 def load(name: str) -> Workload:
     """Raises BenchmarkError when there is no workload of that name."""
-    if name not in names():
-        raise BenchmarkError(f"no workload {name!r}, there are: {', '.join(names())}")
-    return Workload(name, _ROOT / name)
+    for workload in WORKLOADS:
+        if workload.name == name:
+            return workload
+    raise BenchmarkError(f"no workload {name!r}, there are: {', '.join(names())}")
 
 
 def build_requests(template: str, users: int) -> list[bytes]:

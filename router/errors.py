@@ -24,6 +24,7 @@ class Refusal:
     """An answer of our own (RFC 9457 problem details).
 
     `reason` is stable: it ends the problem's `type` and labels `pointsman_refused_total`.
+    `allow` lists the methods that a 405 must name (RFC 9110 section 15.5.6).
     `close` says that the client connection cannot be used again (its framing is in doubt).
     """
 
@@ -33,6 +34,7 @@ class Refusal:
     source: Source
     close: bool = False
     retry_after_s: int | None = None
+    allow: str | None = None
 
 
 MALFORMED: Final = Refusal(
@@ -42,8 +44,18 @@ MALFORMED: Final = Refusal(
     Source.DOWNSTREAM,
     close=True,
 )
+RELAYED_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+"""For `allow`; any other token is relayed too, but for CONNECT and TRACE."""
 METHOD_REFUSED: Final = Refusal(
-    405, "method-refused", "This method is not relayed", Source.DOWNSTREAM, close=True
+    405,
+    "method-refused",
+    "This method is not relayed",
+    Source.DOWNSTREAM,
+    close=True,
+    allow=RELAYED_METHODS,
+)
+FEEDBACK_METHOD: Final = Refusal(
+    405, "feedback-method", "Feedback is posted", Source.DOWNSTREAM, allow="POST"
 )
 NO_ROUTE: Final = Refusal(404, "no-route", "No route matches this request", Source.DOWNSTREAM)
 SLOW_CLIENT: Final = Refusal(

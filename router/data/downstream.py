@@ -114,6 +114,7 @@ class Downstream(asyncio.Protocol):
         In a tunnel it only says that it has no more to send.
         """
         if self._tunnel is None or self._is_closing:
+            self.worker.outbox.flush()
             return False
         self._tunnel.on_client_ended()
         return True
@@ -135,31 +136,34 @@ class Downstream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
-        if self.handler is not None:
-            self.deadline = inf
-            self.handler.on_client_resumed()
-        elif self._buffer:
+        if self.handler is None:
             self._next_request()
+            return
+        if self._body is None:
+            self.deadline = inf
+        self.handler.on_client_resumed()
 
     # Timed
 
     def on_deadline(self) -> None:
         handler = self.handler
-        if self._is_closing or (handler is None and not self._head_began):
+        if self._body is None and self._has_read_on():
+            self._wait(self.worker.limits.body_timeout)
+        elif self._is_closing or (handler is None and not self._head_began):
             self.transport.abort()
         elif handler is None:
             self._refuse(HeadError(SLOW_CLIENT, "the head did not end in time"))
-        elif self._body is None:  # the client does not read, or reads slowly
-            unread = self.transport.get_write_buffer_size()
-            if unread < self._unread_bytes:
-                self._unread_bytes = unread
-                self._wait(self.worker.limits.body_timeout)
-                return
+        elif self._body is None:  # the client does not read
             self.reset()
             self.handler = None
             handler.on_client_gone()
         else:
             self._refuse(HeadError(SLOW_CLIENT, "the body stopped coming"))
+
+    def _has_read_on(self) -> bool:
+        """True when the client has something to read, and took some of it since the last look."""
+        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        return 0 < self._unread_bytes != before
 
     # reading
 
@@ -222,7 +226,7 @@ class Downstream(asyncio.Protocol):
         if self._served >= limits.requests:
             head.keep_alive = False
         handler: Handler
-        if head.path.startswith(b"/-/"):
+        if head.path.startswith(b"/-/") or head.is_last_hop:
             handler = worker.own_page(self, head)
         elif self._is_surplus or worker.in_flight >= limits.in_flight:
             self._shed()
@@ -302,7 +306,8 @@ class Downstream(asyncio.Protocol):
         else:
             self.handler = None
             handler.on_client_gone()
-        self.write(write_problem(error.refusal, error.detail, b"", close=True))
+        date = self.worker.date_line
+        self.write(write_problem(error.refusal, error.detail, b"", date=date, close=True))
         self._linger()
 
     def on_exchange_end(self, keep_alive: bool, is_request_complete: bool) -> None:

@@ -21,7 +21,13 @@ from router.data.upstream import Upstream
 from router.errors import NO_ROUTE, UPSTREAM_RESET, Refusal
 from router.http1.body import LAST_CHUNK, encode_chunk
 from router.http1.problem import write_problem
-from router.http1.request import CHUNKED, UPGRADE_LINES, RequestHead, write_request_head
+from router.http1.request import (
+    CHUNKED,
+    UPGRADE_LINES,
+    RequestHead,
+    name_endpoint,
+    write_request_head,
+)
 from router.http1.response import ResponseHead
 from router.messages import Decision
 
@@ -92,6 +98,8 @@ class Exchange:
             self._copied: list[bytes] = []
             if self._mirrors:
                 self._copy(payload)
+        if head.is_http10:
+            name_endpoint(head, variant.pool.authority)
         head_bytes = write_request_head(head, head.body_bytes, self.request_id)
         self._hold(head_bytes + self._framed(payload, complete))
         self.is_request_complete = complete
@@ -107,7 +115,10 @@ class Exchange:
         if self.is_request_complete:
             upstream.expect_response()
         else:
-            upstream.expect_progress()
+            if self._head.expects_continue:
+                upstream.expect_progress()
+            else:
+                upstream.expect_nothing()
             self.downstream.resume_reading()
 
     def on_refused(self, refusal: Refusal, detail: str, failed: EndpointPool | None) -> None:
@@ -128,26 +139,33 @@ class Exchange:
         if upstream is None:
             if not self._is_response_begun:
                 self._hold(data)
-                self.downstream.pause_reading()
+                if not complete:  # else we read on, to see it when the client leaves
+                    self.downstream.pause_reading()
             return
         if self._held:
             self._hold(data)
         if data:
             upstream.write(data)
-        if self._is_response_begun:
-            return
-        if complete:
-            upstream.expect_response()
-        else:
-            upstream.expect_progress()
+        if not self._is_response_begun:
+            self._expect(upstream)
 
     def on_upstream_paused(self) -> None:
         self.downstream.pause_reading()
+        upstream = self.upstream
+        if upstream and not (self._is_response_begun or self.is_request_complete):
+            upstream.expect_progress()
 
     def on_upstream_resumed(self) -> None:
         self.downstream.resume_reading()
         if self.upstream is not None and not self._is_response_begun:
-            self.upstream.expect_progress()
+            self._expect(self.upstream)
+
+    def _expect(self, upstream: Upstream) -> None:
+        """Start the endpoint's clock, or stop it while the client's body is what is missing."""
+        if self.is_request_complete:
+            upstream.expect_response()
+        else:
+            upstream.expect_nothing()
 
     def _framed(self, payload: bytes, complete: bool) -> bytes:
         if self._head.body_bytes != CHUNKED:
@@ -214,9 +232,12 @@ class Exchange:
         if not self.is_request_complete or self.worker.is_draining:
             self._keep_alive = False
         end = b"\r\n" if self._keep_alive else b"connection: close\r\n\r\n"
-        self.downstream.write(b"".join((start, self._own_lines(), end, payload)))
+        if not head.has_date:  # RFC 9110 section 6.6.1
+            end = self.worker.date_line + end
         if complete:
             self.upstream = None
+        self.downstream.write(b"".join((start, self._own_lines(), end, payload)))
+        if complete:
             self.finish()
 
     def on_body(self, payload: bytes, complete: bool) -> None:
@@ -280,6 +301,8 @@ class Exchange:
             return False
         self._attempts += 1
         self._avoid |= {failed.url}
+        if self.is_request_complete:  # what the lost connection paused, nobody would resume
+            self.downstream.resume_reading()
         pool = self._variant.pool
         pool.count_retry(reason)
         pool.submit(self, self._avoid)
@@ -296,7 +319,12 @@ class Exchange:
             self._keep_alive = False
         downstream.write(
             write_problem(
-                refusal, detail, self.request_id, is_head=self.is_head, close=not self._keep_alive
+                refusal,
+                detail,
+                self.request_id,
+                date=worker.date_line,
+                is_head=self.is_head,
+                close=not self._keep_alive,
             )
         )
         self.finish()

@@ -11,6 +11,11 @@ Order per connection is kept. Whoever closes a connection that may still have by
 """
 
 import asyncio
+from typing import Final
+
+AT_ONCE_BYTES: Final = 64 * 1024
+"""A larger piece is sent at once. The loop reads up to 32 times 256 KiB from a socket in one go: only
+a transport that has the bytes can say that its peer takes no more, and stop that."""
 
 
 class Outbox:
@@ -26,6 +31,8 @@ class Outbox:
         if not waiting:
             self._loop.call_soon(self.flush)
         waiting.append((transport, data))
+        if len(data) > AT_ONCE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Send everything now. What belongs to a connection closed meanwhile is dropped."""

@@ -1,4 +1,4 @@
-"""The router's own pages on the listener, below the reserved prefix `/-/`.
+"""What the listener answers itself: pages below the reserved prefix `/-/`, and the last hop.
 
 `/-/healthz` (this worker runs), `/-/readyz` (and takes new requests), and the feedback path, whose
 answer alone waits for control: it alone knows duplicates and the store.
@@ -6,7 +6,15 @@ answer alone waits for control: it alone knows duplicates and the store.
 
 from typing import TYPE_CHECKING, Final
 
-from router.errors import BODY_TOO_LARGE, CONTROL_AWAY, MALFORMED, METHOD_REFUSED, NO_ROUTE, Refusal
+from router.errors import (
+    BODY_TOO_LARGE,
+    CONTROL_AWAY,
+    FEEDBACK_METHOD,
+    MALFORMED,
+    NO_ROUTE,
+    RELAYED_METHODS,
+    Refusal,
+)
 from router.http1.problem import write_answer, write_problem
 from router.http1.request import RequestHead
 from router.messages import FeedbackAnswer
@@ -64,7 +72,9 @@ class OwnPage:
     def _answer(self) -> None:
         worker = self._downstream.worker
         path = self._head.path.decode("ascii")
-        if path == worker.feedback.path:
+        if self._head.is_last_hop:
+            self._write(200, _TEXT, b"", b"allow: %b\r\n" % RELAYED_METHODS.encode())
+        elif path == worker.feedback.path:
             self._ask_control()
         elif path == "/-/healthz":
             self._write(200, _TEXT, b"ok\n")
@@ -76,7 +86,7 @@ class OwnPage:
 
     def _ask_control(self) -> None:
         if self._head.method != b"POST":
-            self._refuse(METHOD_REFUSED, "feedback is posted")
+            self._refuse(FEEDBACK_METHOD, f"{self._head.method.decode()} is not POST")
             return
         try:
             body = b"".join(self._body).decode("utf-8")
@@ -100,12 +110,22 @@ class OwnPage:
     def _refuse(self, refusal: Refusal, detail: str) -> None:
         self._downstream.worker.count_refusal(refusal)
         close = refusal.close or not self._is_complete
-        self._end(write_problem(refusal, detail, self._head.request_id, close=close), close)
+        answer = write_problem(
+            refusal,
+            detail,
+            self._head.request_id,
+            date=self._downstream.worker.date_line,
+            is_head=self._head.method == b"HEAD",
+            close=close,
+        )
+        self._end(answer, close)
 
-    def _write(self, status: int, content_type: bytes, body: bytes) -> None:
+    def _write(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         close = not self._head.keep_alive or self._downstream.worker.is_draining
         is_head = self._head.method == b"HEAD"
-        self._end(write_answer(status, content_type, body, is_head=is_head, close=close), close)
+        extra += self._downstream.worker.date_line
+        answer = write_answer(status, content_type, body, extra=extra, is_head=is_head, close=close)
+        self._end(answer, close)
 
     def _end(self, response: bytes, close: bool) -> None:
         self._is_finished = True

@@ -125,6 +125,11 @@ class BackendPool:
         return f"<BackendPool {self.name} [{up}, {len(self.pending)} pending]>"
 
     @property
+    def authority(self) -> bytes:
+        """A `host` for requests that bring none: that of the first endpoint."""
+        return urlsplit(self.endpoints[0].url).netloc.encode("ascii")
+
+    @property
     def open(self) -> int:
         """Connections, idle or busy."""
         return sum(endpoint.open for endpoint in self.endpoints)
@@ -141,6 +146,8 @@ class BackendPool:
                 _, call = self.pending.popleft()
                 if not call.is_finished:
                     call.on_refused(NO_ENDPOINT, f"every endpoint of {self.name} is down", None)
+        elif self.pending:
+            self.serve_pending()
 
     def count_failure(self, reason: str) -> None:
         """Count a failed attempt on some endpoint."""
@@ -261,11 +268,11 @@ class BackendPool:
             if not call.is_finished:
                 call.on_refused(UPSTREAM_CONNECT_TIMEOUT, detail, endpoint)
             return
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of the DNS
             self._connect_failed(endpoint)
             self.count_failure("connect")
             if not call.is_finished:
-                reason = error.strerror or str(error)
+                reason = getattr(error, "strerror", None) or str(error)
                 call.on_refused(UPSTREAM_CONNECT, f"{endpoint.url}: {reason}", endpoint)
             return
         self._stats.counters["pointsman_upstream_connections_opened_total", self.name] += 1

@@ -149,6 +149,10 @@ class Upstream(asyncio.Protocol):
         if deadline < self.slot_s:
             self.pool.wheel.arm(self, deadline)
 
+    def expect_nothing(self) -> None:
+        """It is not the endpoint's turn: no timeout counts."""
+        self.deadline = inf
+
     def is_usable(self, now_s: float) -> bool:
         """False when the endpoint closed this idle connection and the loop has not noticed yet."""
         if now_s - self.idle_since_s < _PROBE_AFTER_S:
@@ -342,6 +346,7 @@ class Upstream(asyncio.Protocol):
             or self._paused
             or call is None
             or not call.is_request_complete
+            or self.transport.get_write_buffer_size()
             or self.transport.is_closing()
         ):
             self.pool.on_idle(self, reusable=False)

@@ -87,6 +87,15 @@ class Wheel:
                 item.slot_s = inf
                 if item.deadline <= now:
                     item.deadline = inf
-                    item.on_deadline()
+                    self._call(item)
                 elif item.deadline != inf:
                     self._put(item, item.deadline)
+
+    def _call(self, item: Timed) -> None:
+        """Call `item`. Its failure is reported, and must not cost the others their deadlines."""
+        try:
+            item.on_deadline()
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {"message": f"{item!r} failed at its deadline", "exception": error}
+            )

@@ -11,8 +11,10 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import formatdate
 from ipaddress import ip_network
 from random import Random
+from time import time
 from typing import Any, Final
 
 from router import logs
@@ -78,7 +80,10 @@ class Worker:
         self.unrouted = self.stats.tally("", "")
         self.random: Callable[[], float] = Random(secrets.randbits(128)).random  # noqa: S311 - draws variants, keeps no secret
         self.in_flight = 0
+        self.date_line = b""
+        """A whole `date` line (RFC 9110 section 6.6.1), anew each second."""
         self.is_draining = False
+        self._has_stopped_accepting = False
         self.access_sample = 0.0
         self._trial: Snapshot | None = None
         self._trial_config: Config | None = None
@@ -107,10 +112,12 @@ class Worker:
         self._channel = await Channel.open(self._channel_end, self._on_message, self._on_orphaned)
         self._channel.send(Hello(self.number, os.getpid()))
         self.wheel.start()
+        self._tick()
         self._later(STATS_INTERVAL_S, self._report)
         await self._ended
         for timer in self._timers:
             timer.cancel()
+        self._clock.cancel()
         self.wheel.stop()
         self._send_stats(0)
         self._channel.send(Drained(self.number, self.in_flight))
@@ -118,6 +125,11 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
                 await self._channel_closed.wait()
+
+    def _tick(self) -> None:
+        now = time()
+        self.date_line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        self._clock = self.loop.call_later(1.0 - now % 1.0, self._tick)
 
     def _later(self, delay_s: float, action: Callable[[], object]) -> None:
         self._timers.append(self.loop.call_later(delay_s, action))
@@ -129,7 +141,7 @@ class Worker:
             case Commit():
                 self._commit(message)
             case Discard():
-                self._discard()
+                self._discard(message.generation)
             case Weights():
                 self._set_weights(message)
             case EndpointHealth():
@@ -236,8 +248,9 @@ class Worker:
         if (earlier.format, earlier.level) != (wanted.format, wanted.level):
             logs.configure(wanted.format, wanted.level, process=f"worker-{self.number}")
 
-    def _discard(self) -> None:
-        self._trial = None
+    def _discard(self, generation: int) -> None:
+        if self._trial is not None and self._trial.generation == generation:
+            self._trial = None
 
     async def _start_accepting(self) -> None:
         self._server = await self.loop.create_server(
@@ -249,21 +262,24 @@ class Worker:
         self._send(Committed(generation))
 
     def _set_weights(self, message: Weights) -> None:
-        if not self._is_serving:
-            return  # the coming Prepare carries the weights
-        binding = self.snapshot.binding(message.route)
-        if binding is not None and message.version > binding.weights_version:
-            binding.weights_version = message.version
-            assignment = binding.route.build_assignment(
-                lambda: secrets.token_hex(16), message.weights
-            )
-            binding.assign = assignment.assign
+        for snapshot in self._snapshots():
+            binding = snapshot.binding(message.route)
+            if binding is not None and message.version > binding.weights_version:
+                binding.weights_version = message.version
+                assignment = binding.route.build_assignment(
+                    lambda: secrets.token_hex(16), message.weights
+                )
+                binding.assign = assignment.assign
 
     def _set_health(self, backend: str, url: str, is_up: bool) -> None:
-        known = [self.snapshot] if self._is_serving else []
-        for snapshot in (*known, *((self._trial,) if self._trial else ())):
+        for snapshot in self._snapshots():
             for pool in snapshot.pools_of(backend):
                 pool.set_health(url, is_up)
+
+    def _snapshots(self) -> list[Snapshot]:
+        """The one in force and the trial, as far as there are any."""
+        known = [self.snapshot] if self._is_serving else []
+        return known if self._trial is None else [*known, self._trial]
 
     # counting
 
@@ -372,7 +388,7 @@ class Worker:
         self._by_client[host] -= 1
         if not self._by_client[host]:
             del self._by_client[host]
-        if self.is_draining and not self._connections:
+        if self._has_stopped_accepting and not self._connections:
             self._end()
 
     # drain
@@ -388,6 +404,7 @@ class Worker:
             self._stop_accepting(timeout_s)
 
     def _stop_accepting(self, timeout_s: float) -> None:
+        self._has_stopped_accepting = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):

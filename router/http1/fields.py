@@ -30,6 +30,10 @@ _NEVER_REMEMBERED: Final = frozenset(
     )
 )
 
+OTHER_FORWARDED: Final = b"x-forwarded-*"
+"""The name under which every `x-forwarded-` field but the three we write is found, together."""
+_FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+
 Fields = dict[bytes, bytes]
 """Lower-case name -> the line it came in; lines of a repeated name are joined by CRLF, in order."""
 
@@ -64,6 +68,8 @@ class FieldLines(dict[bytes, tuple[bytes, bytes]]):
         name = name.lower()
         if b"_" in name and name.replace(b"_", b"-") in self._hyphenated:
             raise HeadError(MALFORMED, f"header {name.decode()} passes for one with hyphens")
+        if name.startswith(b"x-forwarded-") and name not in _FORWARDED:
+            name = OTHER_FORWARDED
         entry = (name, line)
         if len(line) <= _REMEMBERED_MAX_BYTES and name not in _NEVER_REMEMBERED:
             if len(self) >= _REMEMBERED_MAX_LINES:
@@ -95,6 +101,13 @@ def _index_repeated(entries: Iterable[tuple[bytes, bytes]], once: frozenset[byte
         else:
             fields[name] = earlier + b"\r\n" + line
     return fields
+
+
+def index_others(lines: bytes) -> Fields:
+    """The fields of an `OTHER_FORWARDED` entry, each under its own name."""
+    return _index_repeated(
+        ((line.partition(b":")[0].lower(), line) for line in lines.split(b"\r\n")), frozenset()
+    )
 
 
 def value_of(name: bytes, line: bytes) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from router.http1.fields import Fields, value_of, values_of
+from router.http1.fields import OTHER_FORWARDED, Fields, index_others, value_of, values_of
 
 if TYPE_CHECKING:
     from router.http1.request import RequestHead
@@ -61,12 +61,16 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
     given_host = fields.pop(b"x-forwarded-host", None)
     fields.pop(b"forwarded", None)
     given_via = fields.pop(b"via", None)
+    others = fields.pop(OTHER_FORWARDED, None)
+    if not peer.is_trusted:
+        fields.pop(b"x-real-ip", None)
+    elif others is not None:
+        fields.update(index_others(others))
     is_believed = peer.is_trusted and (given_for or given_proto or given_host)
     if not (is_believed or given_via or head.is_http10):
         return
     chain: list[bytes] = []
     proto = b"http"
-    host = b""
     if peer.is_trusted:
         if given_for is not None:
             chain = [
@@ -78,12 +82,12 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
         if given_proto is not None and value_of(b"x-forwarded-proto", given_proto) == b"https":
             proto = b"https"
         if given_host is not None:
-            host = b"x-forwarded-host: %b\r\n" % value_of(b"x-forwarded-host", given_host)
+            host = value_of(b"x-forwarded-host", given_host)
+            head.forwarded_host = b"x-forwarded-host: %b\r\n" % host
     vias = list(filter(None, values_of(b"via", given_via))) if given_via is not None else []
-    head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%bvia: %b\r\n" % (
+    head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nvia: %b\r\n" % (
         b", ".join([*chain, peer.client.encode("ascii", "replace")]),
         proto,
-        host,
         b", ".join([*vias, _VIA_HTTP10 if head.is_http10 else VIA]),
     )
 

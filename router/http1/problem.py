@@ -8,9 +8,18 @@ from router.errors import PROBLEM_TYPE_PREFIX, Refusal
 
 
 def write_problem(
-    refusal: Refusal, detail: str, request_id: bytes, *, is_head: bool = False, close: bool = False
+    refusal: Refusal,
+    detail: str,
+    request_id: bytes,
+    *,
+    date: bytes = b"",
+    is_head: bool = False,
+    close: bool = False,
 ) -> bytes:
-    """The whole response. `detail` may come from outside: it is JSON-encoded, never a header."""
+    """The whole response. `detail` may come from outside: it is JSON-encoded, never a header.
+
+    `date` is a whole line, ended by CRLF.
+    """
     body = orjson.dumps(
         {
             "type": PROBLEM_TYPE_PREFIX + refusal.reason,
@@ -20,11 +29,13 @@ def write_problem(
             "request_id": request_id.decode("latin-1"),
         }
     )
-    extra = b""
+    extra = date
     if request_id:
-        extra = b"x-request-id: %b\r\n" % request_id
+        extra += b"x-request-id: %b\r\n" % request_id
     if refusal.retry_after_s is not None:
         extra += b"retry-after: %d\r\n" % refusal.retry_after_s
+    if refusal.allow is not None:
+        extra += b"allow: %b\r\n" % refusal.allow.encode()
     return write_answer(
         refusal.status,
         b"application/problem+json",

@@ -19,6 +19,7 @@ from router.errors import (
     HeadError,
 )
 from router.http1.fields import (
+    OTHER_FORWARDED,
     TOKEN_CHARS,
     FieldLines,
     Fields,
@@ -47,6 +48,7 @@ _SPECIAL: Final = frozenset(
         b"expect",
         b"forwarded",
         b"keep-alive",
+        b"max-forwards",
         b"proxy-authenticate",
         b"proxy-authorization",
         b"proxy-connection",
@@ -55,9 +57,11 @@ _SPECIAL: Final = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"via",
+        OTHER_FORWARDED,
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-proto",
+        b"x-real-ip",
         b"x-request-id",
         b"x-router-receipt",
         b"x-router-route",
@@ -94,6 +98,8 @@ class RequestHead:
 
     `fields` are those relayed, `host` among them. `body_bytes` is a length or `CHUNKED`.
     `request_id` is the client's, or empty. `is_upgrade`: it asks for WebSocket, and may get it.
+    `is_last_hop`: an OPTIONS whose `max-forwards` ended here (RFC 9110 section 7.6.2).
+    `forwarded` and `forwarded_host` are the router's own lines for the endpoint.
     """
 
     __slots__ = (
@@ -102,8 +108,10 @@ class RequestHead:
         "expects_continue",
         "fields",
         "forwarded",
+        "forwarded_host",
         "host",
         "is_http10",
+        "is_last_hop",
         "is_upgrade",
         "keep_alive",
         "line",
@@ -121,10 +129,12 @@ class RequestHead:
     body_bytes: int
     keep_alive: bool
     is_http10: bool
+    is_last_hop: bool
     is_upgrade: bool
     expects_continue: bool
     request_id: bytes
     forwarded: bytes
+    forwarded_host: bytes
 
     def header(self, name: bytes) -> bytes | None:
         line = self.fields.get(name)
@@ -148,7 +158,7 @@ class RequestParser:
         self.max_fields = max_fields
         self.max_line_bytes = max_line_bytes
         self._lines: dict[bytes, RequestLine] = {}
-        self._hosts: dict[bytes, bytes] = {}
+        self._hosts: dict[bytes, tuple[bytes, bytes]] = {}
         self._known = FieldLines(_HYPHENATED)
 
     def parse(self, raw: bytes, peer: ClientAddress) -> RequestHead:
@@ -173,12 +183,13 @@ class RequestParser:
         head.is_http10 = line.minor == 0
         head.keep_alive = line.minor == 1
         head.expects_continue = False
+        head.is_last_hop = False
         head.is_upgrade = False
         head.request_id = b""
         head.client = peer.client
         head.forwarded = peer.forwarded
         head.fields = fields
-        head.host = self._host(fields, line)
+        head.host, head.forwarded_host = self._host(fields, line)
         length = fields.pop(b"content-length", None)
         if length is None:
             head.body_bytes = 0
@@ -206,8 +217,11 @@ class RequestParser:
             self._lines[raw] = line
         return line
 
-    def _host(self, fields: Fields, line: RequestLine) -> bytes:
-        """The host without port; RFC 9112 section 3.2: missing, repeated or invalid is 400."""
+    def _host(self, fields: Fields, line: RequestLine) -> tuple[bytes, bytes]:
+        """The host without port, and the line that tells it on.
+
+        RFC 9112 section 3.2: missing, repeated or invalid is 400.
+        """
         field = fields.get(b"host")
         if field is None:
             if line.minor == 1:
@@ -219,7 +233,8 @@ class RequestParser:
             fields[b"host"] = field
         host = self._hosts.get(field)
         if host is None:
-            host = parse_host(field)
+            name = parse_host(field)
+            host = (name, b"x-forwarded-host: %b\r\n" % value_of(b"host", field) if name else b"")
             if len(field) <= _REMEMBERED_MAX_BYTES:
                 if len(self._hosts) >= _REMEMBERED_MAX_LINES:
                     self._hosts.clear()
@@ -245,6 +260,9 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
         head.expects_continue = True
     for name in _HOP:
         fields.pop(name, None)
+    hops = fields.get(b"max-forwards")
+    if hops is not None and head.method == b"OPTIONS":
+        _count_hop(head, fields, value_of(b"max-forwards", hops))
     given = fields.pop(b"x-request-id", None)
     if given is not None:
         request_id = value_of(b"x-request-id", given)
@@ -253,6 +271,15 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
         ):
             head.request_id = request_id
     client_address(head, fields, peer)
+
+
+def _count_hop(head: RequestHead, fields: Fields, hops: bytes) -> None:
+    """RFC 9110 section 7.6.2: one less for the next, none: answer here."""
+    if not _LENGTH.match(hops):
+        raise HeadError(MALFORMED, "header max-forwards is not a plain decimal number")
+    left = int(hops)
+    head.is_last_hop = left == 0
+    fields[b"max-forwards"] = b"max-forwards: %d" % (left - 1)
 
 
 def _chunked(head: RequestHead, coding: bytes, has_length: bool) -> None:
@@ -291,6 +318,12 @@ def _connection(head: RequestHead, fields: Fields, line: bytes, upgrade: bytes |
             fields.pop(option, None)
 
 
+def name_endpoint(head: RequestHead, authority: bytes) -> None:
+    """Give a request without a host (HTTP/1.0) that of its endpoint (RFC 9112 section 3.2)."""
+    if not head.host:
+        head.fields[b"host"] = b"host: " + authority
+
+
 def write_request_head(
     head: RequestHead, body_bytes: int, request_id: bytes, extra: bytes = b""
 ) -> bytes:
@@ -304,12 +337,13 @@ def write_request_head(
         framing = b"transfer-encoding: chunked\r\n"
     else:
         framing = b""
-    return b"%b\r\n%b\r\n%bx-request-id: %b\r\n%b%b\r\n" % (
+    return b"%b\r\n%b\r\n%bx-request-id: %b\r\n%b%b%b\r\n" % (
         head.line.relayed,
         b"\r\n".join(head.fields.values()),
         framing,
         request_id,
         UPGRADE_LINES + extra if head.is_upgrade else extra,
+        head.forwarded_host,
         head.forwarded,
     )
 

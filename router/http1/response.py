@@ -24,7 +24,7 @@ _REMEMBERED_MAX_LINES: Final = 256
 _REMEMBERED_MAX_HEADS: Final = 512
 _REMEMBERED_MAX_BYTES: Final = 1024
 
-_ONCE: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type"))
+_ONCE: Final = frozenset((b"content-length", b"transfer-encoding"))
 _SPECIAL: Final = frozenset(
     (
         b"connection",
@@ -53,13 +53,14 @@ class ResponseHead:
     framing field for an HTTP/1.1 client. `body_bytes` is a length, `CHUNKED` or `UNTIL_CLOSE`;
     `declared_length` the content-length a bodiless answer (HEAD, 304) describes, or None.
     `is_switch`: a 101 to WebSocket. `keep_alive_s` is how long the endpoint says it keeps the idle
-    connection, or None.
+    connection, or None. `has_date`: it says when it was made.
     """
 
     __slots__ = (
         "body_bytes",
         "declared_length",
         "framed",
+        "has_date",
         "is_switch",
         "keep_alive",
         "keep_alive_s",
@@ -72,6 +73,7 @@ class ResponseHead:
     framed: bytes
     body_bytes: int
     declared_length: int | None
+    has_date: bool
     is_switch: bool
     keep_alive: bool
     keep_alive_s: float | None
@@ -120,6 +122,7 @@ class ResponseParser:
         head.keep_alive = is_http11
         head.keep_alive_s = None
         head.is_switch = False
+        head.has_date = b"date" in fields
         length = fields.pop(b"content-length", None)
         if length is None:
             head.declared_length = None

@@ -99,6 +99,8 @@ class Wire:
         self.reader = reader
         self.writer = writer
         self.received = bytearray()
+        self.ended = asyncio.Event()
+        """Set when an endpoint's connection is over, whichever side ended it."""
         self._read = 0
 
     def send(self, *data: bytes) -> None:
@@ -198,7 +200,7 @@ class Wire:
             message.body = await self._chunked()
         elif has_body and (length := message.field("content-length")) is not None:
             message.body = await self.exactly(int(length))
-        elif has_body and is_response and message.status not in (204, 304):
+        elif has_body and is_response and message.status not in (100, 103, 204, 304):
             message.body = await self.end()
         message.raw = bytes(self.received[start : self._read])
         return message
@@ -280,6 +282,7 @@ class Origin:
             self.failures.append(error)
         finally:
             wire.close()
+            wire.ended.set()
 
 
 def response(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> bytes:
@@ -405,17 +408,21 @@ class Router:
             self.worker._channel_end.close()
             self.worker._listener.close()
             return
-        if not self.run.done():
-            await self._check()
-            self.worker.start_drain(0.0, 1.0)
-        await soon(asyncio.wait([self.run]))
+        try:
+            if not self.run.done():
+                await self._check()
+        finally:
+            self.worker.start_drain(0.0, 0.0)
+            for connection in self.worker._connections:
+                connection.transport.abort()
+            await soon(asyncio.wait([self.run]))
+            for pool in self.pools:
+                pool.retire()
+            if self.channel is not None:
+                self.channel.close()
+            await eventually(lambda: self.is_channel_closed)
         self.run.result()
-        for pool in self.pools:
-            pool.retire()
         await eventually(lambda: all(pool.open == 0 for pool in self.pools))
-        if self.channel is not None:
-            self.channel.close()
-        await eventually(lambda: self.is_channel_closed)
 
     async def _check(self) -> None:
         worker = self.worker

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from router.http1.forwarded import VIA
-from tests.data.harness import Lab, Received, Wire, document, request, response
+from tests.data.harness import Lab, Received, Wire, document, request, response, soon
 
 SIZES = (1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5 * 1024 * 1024)
 
@@ -240,7 +239,7 @@ async def test_an_early_answer_is_relayed_and_the_connections_are_given_up(lab: 
     assert (got.status, got.body) == (413, b"too big")
     assert got.field("connection") == "close"
     assert await client.end() == b""
-    assert await origin.wires[0].is_ended()
+    assert await soon(origin.wires[0].ended.wait()) is True
 
 
 async def test_a_body_goes_on_after_the_answer_began(lab: Lab) -> None:
@@ -275,22 +274,42 @@ async def test_the_endpoint_gets_exactly_this_head(lab: Lab) -> None:
         b"Content-Length: 2\r\nX-Kept:  as it  came \r\n\r\nhi"
     )
     await lab.ask(head)
-    assert origin.requests[0].raw == (
-        b"POST /v1/x?q=1 HTTP/1.1\r\nHost: Model.Test:8080\r\ntraceparent: 00-aa-bb-01\r\n"
-        b"X-Kept:  as it  came \r\ncontent-length: 2\r\nx-request-id: mine-1\r\n"
-        b"x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n\r\nhi"
-    )
+    got = origin.requests[0]
+    assert (got.first, got.body) == (b"POST /v1/x?q=1 HTTP/1.1", b"hi")
+    assert sorted(got.lines) == [
+        b"Host: Model.Test:8080",
+        b"X-Kept:  as it  came ",
+        b"content-length: 2",
+        b"traceparent: 00-aa-bb-01",
+        b"via: 1.1 pointsman",
+        b"x-forwarded-for: 127.0.0.1",
+        b"x-forwarded-host: Model.Test:8080",
+        b"x-forwarded-proto: http",
+        b"x-request-id: mine-1",
+    ]
 
 
 async def test_the_client_gets_exactly_this_head(lab: Lab) -> None:
-    lines = (b"Server: s", b"X-Router-Variant: forged", b"Keep-Alive: timeout=9", b"Set-Cookie: a=b")
+    lines = (
+        b"Server: s",
+        b"X-Router-Variant: forged",
+        b"Keep-Alive: timeout=9",
+        b"Set-Cookie: a=b",
+        b"Date: Thu, 01 Jan 1970 00:00:00 GMT",
+    )
     await lab.start(document(await lab.answering(response(b"ok", *lines))))
     got = await lab.ask(request(b"GET", b"/", None, b"x-request-id: mine-1"))
-    assert got.raw == (
-        b"HTTP/1.1 200 OK\r\nServer: s\r\nSet-Cookie: a=b\r\ncontent-length: 2\r\n"
-        b"via: %b\r\nx-router-variant: v1\r\nx-router-route: all\r\nx-request-id: mine-1\r\n"
-        b"\r\nok" % VIA
-    )
+    assert (got.first, got.body) == (b"HTTP/1.1 200 OK", b"ok")
+    assert sorted(got.lines) == [
+        b"Date: Thu, 01 Jan 1970 00:00:00 GMT",
+        b"Server: s",
+        b"Set-Cookie: a=b",
+        b"content-length: 2",
+        b"via: 1.1 pointsman",
+        b"x-request-id: mine-1",
+        b"x-router-route: all",
+        b"x-router-variant: v1",
+    ]
 
 
 async def test_the_routers_own_headers_can_be_turned_off(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 
 from router.messages import EndpointHealth
-from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response
+from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response, soon
 
 HALF_BODIES = {
     "length": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
@@ -126,7 +126,7 @@ async def test_an_answer_that_is_not_http_is_a_502(lab: Lab, answer: bytes) -> N
     while (got := await client.message(has_body=True)).status < 200:
         pass
     assert (got.status, got.problem()) == (502, "upstream-malformed")
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
     await router.flush()
     assert router.counted("upstream_failures", "v1", "malformed") == 1
 
@@ -181,7 +181,7 @@ async def test_no_answer_in_time_is_a_504_and_the_endpoint_sees_the_end(lab: Lab
     router = await lab.start(document(origin, timeout={"first_byte": "50ms"}))
     got = await lab.ask(request())
     assert (got.status, got.problem()) == (504, "upstream-first-byte-timeout")
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
     assert origin.accepted == 1  # it may be at work on it: not asked again
     await router.flush()
     assert router.counted("upstream_failures", "v1", "first-byte-timeout") == 1
@@ -255,7 +255,7 @@ async def test_a_client_that_leaves_before_the_answer_cancels_the_work(
         client.reset()
     else:
         client.close()
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
     await eventually(lambda: router.worker.in_flight == 0)
     await router.flush()
     assert router.requests == {("all", "v1", "abort"): 1}
@@ -266,12 +266,11 @@ async def test_a_client_that_leaves_before_the_answer_cancels_the_work(
 async def test_a_client_whose_body_came_while_connecting_is_missed_when_it_leaves(
     lab: Lab,
 ) -> None:
-    """Head and body in two packets, the second before there is a connection."""
+    """Head and body in two reads, the second before there is a connection."""
     origin = await lab.origin(never)
     router = await lab.start(document(origin))
     client = await lab.client()
-    downstream = None
-    client.send(b"GET /warm HTTP/1.1\r\n")
+    client.send(b"POST / HTTP/1.1\r\n")
     await eventually(lambda: router.worker._connections)
     (downstream,) = router.worker._connections
     await eventually(lambda: downstream._buffer)
@@ -279,7 +278,7 @@ async def test_a_client_whose_body_came_while_connecting_is_missed_when_it_leave
     downstream.data_received(b"hello")  # in the same turn of the loop: nothing is connected yet
     await eventually(lambda: origin.wires and origin.wires[0].received.endswith(b"hello"))
     client.close()
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
 
 
 async def test_a_client_that_leaves_in_mid_body_cancels_the_work(lab: Lab) -> None:
@@ -293,7 +292,7 @@ async def test_a_client_that_leaves_in_mid_body_cancels_the_work(lab: Lab) -> No
     client.send(request())
     await client.until(b"half")
     client.close()
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
     await eventually(lambda: router.worker.in_flight == 0)
     await router.flush()
     assert router.requests == {("all", "v1", "2xx"): 1}
@@ -307,7 +306,7 @@ async def test_a_client_that_leaves_while_sending_cancels_the_work(lab: Lab) -> 
     client.send(request(b"POST", b"/", None, b"content-length: 100"), b"half")
     await eventually(lambda: origin.wires and origin.wires[0].received.endswith(b"half"))
     client.close()
-    assert await origin.wires[0].is_ended()
+    await soon(origin.wires[0].ended.wait())
 
 
 async def test_a_client_that_leaves_while_connecting_leaves_a_usable_connection(
@@ -315,10 +314,11 @@ async def test_a_client_that_leaves_while_connecting_leaves_a_usable_connection(
 ) -> None:
     origin = await lab.answering()
     router = await lab.start(document(origin))
-    client = await lab.client()
-    client.send(request())
-    await eventually(lambda: router.pool().open == 1)
-    client.reset()
+    await lab.client()
+    await eventually(lambda: router.worker._connections)
+    (connection,) = router.worker._connections
+    connection.data_received(request())
+    connection.transport.abort()  # in the same turn of the loop: nothing is connected yet
     await eventually(lambda: router.worker.in_flight == 0)
     assert (await lab.ask(request())).status == 200
     assert origin.accepted == 1

@@ -195,7 +195,10 @@ class Router:
         return document
 
     def generation(self) -> int:
-        return int(self.status()["generation"])
+        """The config that every worker has in force."""
+        status = self.status()
+        serving: list[int] = [w["generation"] for w in status["workers"] if w["state"] == "serving"]
+        return min([int(status["generation"]), *serving])
 
     def route(self, name: str) -> dict[str, Any]:
         document: dict[str, Any] = call(self.admin, "GET", f"/routes/{name}").json()

@@ -97,7 +97,7 @@ def streamed(address: str, events: int) -> bytes:
 
 def test_a_stop_cuts_nothing_that_ends_in_time(tmp_path: Path, servers: Servers) -> None:
     v1, _ = servers
-    config = document(servers, workers=2, pre_stop="2s")
+    config = document(servers, workers=2, pre_stop="3s")
     with serving(tmp_path, config) as router, ThreadPoolExecutor(25) as pool:
         held = [pool.submit(call, router.listen, "GET", "/plain/held") for _ in range(20)]
         streams = [pool.submit(streamed, router.listen, 3) for _ in range(5)]

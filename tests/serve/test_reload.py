@@ -197,6 +197,28 @@ def test_twenty_reloads_of_two_hundred_routes_fail_no_request(
     assert not steady.failed
 
 
+def test_a_worker_that_dies_during_a_reload_comes_back_on_the_newest_config(
+    tmp_path: Path, servers: Servers
+) -> None:
+    def version(number: int) -> dict[str, Any]:
+        backend = ("v1", "v2")[number % 2]
+        plain = {"name": "plain", "match": {"path": "/plain/"}, "backend": backend}
+        return document(servers, workers=2, routes=[plain])
+
+    with serving(tmp_path, version(0)) as router, Steady(router.listen) as steady:
+        for number in range(1, 4):
+            victim = router.worker_pids()[number % 2]
+            router.path.write_text(json.dumps(version(number)))
+            os.kill(victim, signal.SIGKILL)
+            assert call(router.admin, "POST", "/reload").status == 200
+            poll(lambda: len(router.worker_pids()) == 2, "replaced")
+            assert router.status()["generation"] == number + 1
+            poll(lambda: router.generation() == router.status()["generation"], "on the newest")
+        steady.more(20)
+        assert set(steady.variants(200)) == {"v2"}
+    assert len(steady.failed) <= 3 * 4  # deaths, and the clients that each may have had
+
+
 def test_a_request_in_flight_finishes_on_the_config_it_began_with(
     tmp_path: Path, servers: Servers
 ) -> None:

