@@ -5,9 +5,11 @@ the connection is closed, but only after the client had a chance to read our ans
 """
 
 import asyncio
-import re
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -23,6 +25,7 @@ from router.errors import (
     TOO_MANY_REQUESTS,
     HeadError,
 )
+from router.http1.fields import BARE_NEWLINE
 from router.http1.forwarded import ClientAddress
 from router.http1.problem import write_problem
 from router.http1.request import RequestHead
@@ -38,7 +41,6 @@ PIPELINE_MAX_BYTES: Final = 4 * 1024
 """Bytes of further requests kept while one is in progress; past that we stop reading."""
 LINGER_S: Final = 2.0
 """How long a client may take to read our last answer before the connection is closed."""
-_BARE_NEWLINE: Final = re.compile(rb"(?:\A|[^\r])\n")
 
 
 class Handler(Protocol):
@@ -129,7 +131,7 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
-        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread_bytes = self._count_unread()
         self._wait(self.worker.limits.body_timeout)
         if self.handler is not None:
             self.handler.on_client_paused()
@@ -162,8 +164,17 @@ class Downstream(asyncio.Protocol):
 
     def _has_read_on(self) -> bool:
         """True when the client has something to read, and took some of it since the last look."""
-        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        before, self._unread_bytes = self._unread_bytes, self._count_unread()
         return 0 < self._unread_bytes != before
+
+    def _count_unread(self) -> int:
+        """Bytes that the client has not acknowledged: ours, and those in the kernel.
+
+        The kernel takes from us in strides of a megabyte; a slow client may need minutes for one.
+        """
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     # reading
 
@@ -210,7 +221,7 @@ class Downstream(asyncio.Protocol):
         """Keep an incomplete head, of which the first `seen` bytes were looked at before."""
         if len(data) > limit:
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
-        if _BARE_NEWLINE.search(data, max(0, seen - 1)):
+        if BARE_NEWLINE.search(data, max(0, seen - 1)):
             raise HeadError(MALFORMED, "a line of the head ends without CR")
         if data and not self._head_began:
             self._head_began = True
@@ -363,9 +374,11 @@ class Downstream(asyncio.Protocol):
         self.transport.write_eof()
         self._wait(LINGER_S)
 
-    def close_if_idle(self) -> None:
-        """Draining: a connection between requests has nothing to wait for."""
-        if self.handler is None and not self._is_closing and not self._head_began:
+    def close_if_idle(self, since_s: float = 0.0) -> None:
+        """Draining: a connection between requests, for at least `since_s`, is closed."""
+        idle_s = monotonic() - (self.deadline - self.worker.limits.idle_timeout)
+        is_idle = self.handler is None and not self._is_closing and not self._head_began
+        if is_idle and (idle_s >= since_s or not self._served):
             self._is_closing = True
             self.worker.outbox.flush()
             self.transport.close()

@@ -20,6 +20,7 @@ from router.errors import (
     Refusal,
 )
 from router.http1.body import ChunkedDecoder
+from router.http1.fields import BARE_NEWLINE
 from router.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead
 
 if TYPE_CHECKING:
@@ -256,6 +257,8 @@ class Upstream(asyncio.Protocol):
             end = data.find(b"\r\n\r\n")
             limit = self.pool.head_max_bytes
             if end < 0 or end > limit:
+                if BARE_NEWLINE.search(data):
+                    raise HeadError(UPSTREAM_MALFORMED, "a line of the head ends without CR")
                 if len(data) > limit:
                     raise HeadError(UPSTREAM_MALFORMED, f"a head longer than {limit} bytes")
                 self._buffer = data

@@ -57,6 +57,10 @@ _SURPLUS_MAX: Final = 256
 _PEERS_MAX: Final = 10_000
 _BACKLOG: Final = 4096
 """Connections the kernel queues; it takes the smaller of this and `net.core.somaxconn`."""
+_BUSY_S: Final = 1.0
+"""Draining: a client that sent its last request less than this ago is thought to send another."""
+_GRACE_S: Final = 0.25
+"""Draining: how long such a client is waited for."""
 _FAREWELL_S: Final = 1.0
 """How long the last messages to control may take to leave."""
 _log = logging.getLogger("router.data")
@@ -407,11 +411,16 @@ class Worker:
         self._has_stopped_accepting = True
         if self._server is not None:
             self._server.close()
+        # a busy client is about to send its next request: it is answered, with `connection: close`
+        self._close_idle(_BUSY_S)
+        self._later(min(_GRACE_S, timeout_s), self._close_idle)
+        self._later(timeout_s, self._end)
+
+    def _close_idle(self, since_s: float = 0.0) -> None:
         for connection in list(self._connections):
-            connection.close_if_idle()
+            connection.close_if_idle(since_s)
         if not self._connections:
             self._end()
-        self._later(timeout_s, self._end)
 
     def _end(self) -> None:
         if not self._ended.done():

@@ -4,6 +4,7 @@ Owns the grammar of a field line (RFC 9110 section 5, RFC 9112 section 5) and wh
 special to a proxy. A validated line keeps its bytes, so that relaying it costs nothing.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,6 +14,9 @@ TOKEN_CHARS: Final = (
     b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 _VALUE_CHARS: Final = bytes(c for c in range(256) if c == 9 or (c >= 32 and c != 127))
+
+BARE_NEWLINE: Final = re.compile(rb"(?<!\r)\n")
+"""For heads that have not ended: waiting for the end of one that is malformed helps nobody."""
 
 _REMEMBERED_MAX_LINES: Final = 4096
 _REMEMBERED_MAX_BYTES: Final = 160

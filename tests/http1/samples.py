@@ -8,10 +8,10 @@ MAX_FIELDS = 100
 MAX_LINE_BYTES = 8192
 CLIENT = peer_address("192.0.2.7", ())
 OWN_LINES = (
-    b"x-request-id: id-1\r\n"
+    b"x-request-id: id-1\r\nx-forwarded-host: h\r\n"
     b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n\r\n"
 )
-"""What ends every head written for an endpoint on behalf of `CLIENT`."""
+"""What ends every head written for an endpoint on behalf of `CLIENT` that asked for host `h`."""
 
 
 def request(raw: bytes, peer: ClientAddress = CLIENT) -> RequestHead:

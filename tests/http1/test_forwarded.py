@@ -125,8 +125,7 @@ def test_via_names_the_version_the_client_spoke() -> None:
         pytest.param(
             [b"x-forwarded-proto: gopher", b"x-forwarded-host: api.example"],
             "10.0.0.9",
-            b"x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n"
-            b"x-forwarded-host: api.example\r\nvia: 1.1 pointsman\r\n",
+            b"x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n",
             id="host-given-and-scheme-unknown",
         ),
     ],
@@ -138,6 +137,28 @@ def test_a_trusted_proxy_says_who_the_client_is(
     assert head.client == client
     assert head.forwarded == forwarded
     assert relayed_fields(head) == [b"host: h"]
+    told = b"api.example" if b"x-forwarded-host: api.example" in lines else b"h"
+    assert head.forwarded_host == b"x-forwarded-host: %b\r\n" % told
+
+
+OTHERS = (
+    b"X-Forwarded-Prefix: /a",
+    b"x-forwarded-port: 1",
+    b"X-Forwarded-Port: 2",
+    b"X-Real-IP: 1",
+)
+
+
+def test_a_strangers_other_forwarding_fields_are_taken_out() -> None:
+    head = request_with(*OTHERS, b"x-forwarded: kept", peer=STRANGER)
+    assert relayed_fields(head) == [b"host: h", b"x-forwarded: kept"]
+
+
+def test_a_trusted_proxys_other_forwarding_fields_are_relayed_under_their_names() -> None:
+    head = request_with(*OTHERS, peer=TRUSTED)
+    assert sorted(relayed_fields(head)) == sorted([b"host: h", *OTHERS])
+    assert head.header(b"x-forwarded-prefix") == b"/a"
+    assert head.header(b"x-forwarded-port") == b"1, 2"
 
 
 def test_one_request_leaves_nothing_on_the_connection_for_the_next() -> None:

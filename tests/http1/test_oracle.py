@@ -204,7 +204,7 @@ def test_what_we_write_for_an_endpoint_is_read_by_llhttp_as_we_meant_it(raw: byt
     assert reading.completed == 2
     assert reading.bodies[0] == payload
     own = {b"content-length", b"transfer-encoding", b"x-request-id"}
-    own |= {b"x-forwarded-for", b"x-forwarded-proto", b"via"}
+    own |= {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"via"}
     assert reading.fields[0].keys() - own == head.fields.keys()
     assert kept(head.fields, reading.fields[0])
     assert reading.fields[0][b"x-request-id"] == [b"id-1"]

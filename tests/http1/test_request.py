@@ -11,7 +11,13 @@ from router.errors import (
     Refusal,
 )
 from router.http1 import request as module
-from router.http1.request import CHUNKED, RequestParser, write_request_head
+from router.http1.request import (
+    CHUNKED,
+    RequestHead,
+    RequestParser,
+    name_endpoint,
+    write_request_head,
+)
 from tests.http1.samples import (
     CLIENT,
     MAX_FIELDS,
@@ -22,6 +28,14 @@ from tests.http1.samples import (
     request_with,
     written,
 )
+
+
+def own_lines(head: RequestHead) -> bytes:
+    """`OWN_LINES` with the host that was asked for."""
+    told = (head.header(b"host") or b"").strip()
+    return OWN_LINES.replace(
+        b"x-forwarded-host: h\r\n", b"x-forwarded-host: %b\r\n" % told if told else b""
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,14 +103,15 @@ def test_a_head_is_written_for_the_endpoint_from_what_was_parsed(
 ) -> None:
     head = request(raw)
     assert head.body_bytes == body_bytes
-    assert written(head) == sent + OWN_LINES
+    assert written(head) == sent + own_lines(head)
 
 
 def test_extra_lines_stand_before_the_forwarding_fields() -> None:
     head = request(b"GET / HTTP/1.1\r\nhost: h")
     assert write_request_head(head, 0, b"id", b"x-router-shadow: true\r\n") == (
         b"GET / HTTP/1.1\r\nhost: h\r\nx-request-id: id\r\nx-router-shadow: true\r\n"
-        b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n\r\n"
+        b"x-forwarded-host: h\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n"
+        b"via: 1.1 pointsman\r\n\r\n"
     )
 
 
@@ -119,7 +134,43 @@ def test_http_1_0_is_upgraded_for_the_endpoint_and_never_kept_alive() -> None:
     head = request(b"GET / HTTP/1.0\r\nConnection: keep-alive")
     assert head.is_http10
     assert not head.keep_alive
-    assert written(head) == b"GET / HTTP/1.1\r\nhost:\r\n" + HTTP10_LINES
+    assert written(head) == b"GET / HTTP/1.1\r\nhost:\r\n" + own_lines(head).replace(
+        b"via: 1.1", b"via: 1.0"
+    )
+
+
+def test_http_1_0_without_a_host_asks_for_that_of_its_endpoint() -> None:
+    head = request(b"GET / HTTP/1.0")
+    name_endpoint(head, b"10.0.0.1:8000")
+    assert head.header(b"host") == b"10.0.0.1:8000"
+    named = request(b"GET / HTTP/1.0\r\nhost: h")
+    name_endpoint(named, b"10.0.0.1:8000")
+    assert named.header(b"host") == b"h"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "relayed", "is_last_hop"),
+    [
+        pytest.param(b"OPTIONS", b"3", b"2", False, id="one-less-for-the-next"),
+        pytest.param(b"OPTIONS", b"1", b"0", False, id="the-next-is-the-last"),
+        pytest.param(b"OPTIONS", b"0", None, True, id="none-left"),
+        pytest.param(b"GET", b"0", b"0", False, id="means-nothing-elsewhere"),
+    ],
+)
+def test_max_forwards_is_counted_down(
+    method: bytes, given: bytes, relayed: bytes | None, is_last_hop: bool
+) -> None:
+    head = request(method + b" / HTTP/1.1\r\nhost: h\r\nMax-Forwards: " + given)
+    assert head.is_last_hop is is_last_hop
+    if relayed is not None:
+        assert head.header(b"max-forwards") == relayed
+
+
+@pytest.mark.parametrize("given", [b"-1", b"+1", b"", b"0x1", b"1, 2", b"9" * 19])
+def test_max_forwards_that_is_no_number_is_refused(given: bytes) -> None:
+    with pytest.raises(HeadError) as caught:
+        request(b"OPTIONS / HTTP/1.1\r\nhost: h\r\nmax-forwards: " + given)
+    assert caught.value.refusal is MALFORMED
 
 
 def test_http_1_0_expectations_are_ignored() -> None:
@@ -467,7 +518,7 @@ def test_a_request_for_websocket_is_passed_on_in_our_words() -> None:
     assert head.is_upgrade
     assert written(head) == (
         b"GET / HTTP/1.1\r\nhost: h\r\nsec-websocket-key: k\r\nx-request-id: id-1\r\n"
-        b"connection: Upgrade\r\nupgrade: websocket\r\n"
+        b"connection: Upgrade\r\nupgrade: websocket\r\nx-forwarded-host: h\r\n"
         b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nvia: 1.1 pointsman\r\n\r\n"
     )
 

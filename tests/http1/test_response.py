@@ -199,9 +199,6 @@ def test_the_same_bytes_mean_different_framing_for_head_and_get_on_one_connectio
             id="te-twice",
         ),
         pytest.param(b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked", id="te-in-http-1.0"),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\ncontent-type: c/d", id="content-type-twice"
-        ),
         pytest.param(b"HTTP/1.1 200 OK" + b"\r\nx: 1" * (MAX_FIELDS + 1), id="too-many-fields"),
     ],
 )

@@ -1,0 +1,269 @@
+"""Which endpoint, which connection, and who waits."""
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from router.messages import EndpointHealth
+from tests.data.harness import Lab, Wire, document, eventually, request, response
+from tests.data.scripted import Bench, Call, Clock, transport_of
+
+URLS = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+# choosing
+
+
+def chosen(bench: Bench, count: int) -> Counter[str]:
+    """Endpoints of `count` calls that finish at once."""
+    counts: Counter[str] = Counter()
+    for _ in range(count):
+        call = Call()
+        bench.pool.submit(call)
+        assert call.upstream is not None
+        counts[call.upstream.pool.url] += 1
+        call.upstream.pool.in_flight -= 1
+        call.upstream.pool.idle.append(call.upstream)
+    return counts
+
+
+def test_equal_endpoints_get_equal_shares(clock: Clock) -> None:
+    bench = Bench(URLS, Random(1).random)
+    for endpoint in bench.pool.endpoints:
+        bench.connect(endpoint)
+    counts = chosen(bench, 9000)
+    # binomial(9000, 1/3): standard deviation 45; four of them
+    assert all(abs(counts[url] - 3000) < 180 for url in URLS)
+
+
+def test_shares_follow_the_weights(clock: Clock) -> None:
+    weighted = [{"url": URLS[0], "weight": 1}, {"url": URLS[1], "weight": 3}]
+    bench = Bench(weighted, Random(2).random)
+    for endpoint in bench.pool.endpoints:
+        bench.connect(endpoint)
+    # idle endpoints tie, and the first drawn wins: binomial(8000, 1/4), standard deviation 39
+    assert abs(chosen(bench, 8000)[URLS[0]] - 2000) < 160
+
+
+def test_of_two_drawn_the_less_busy_for_its_weight_is_taken(clock: Clock) -> None:
+    draws = iter([0.0, 0.9] * 3)
+    endpoints = [{"url": URLS[0], "weight": 1}, {"url": URLS[1], "weight": 4}]
+    bench = Bench(endpoints, lambda: next(draws))
+    small, large = bench.pool.endpoints
+    for endpoint in (small, large):
+        bench.connect(endpoint)
+    small.in_flight, large.in_flight = 1, 3  # 1 per weight against 3/4
+    call = Call()
+    bench.pool.submit(call)
+    assert call.events == [("connected", URLS[1])]
+    large.idle.append(bench.connect(large, Call()))
+    small.in_flight, large.in_flight = 1, 5  # 1 against 5/4
+    call = Call()
+    bench.pool.submit(call)
+    assert call.events == [("connected", URLS[0])]
+
+
+def test_an_endpoint_that_is_down_gets_nothing(clock: Clock) -> None:
+    bench = Bench(URLS, Random(3).random)
+    for endpoint in bench.pool.endpoints:
+        bench.connect(endpoint)
+    bench.pool.set_health(URLS[1], False)
+    assert set(chosen(bench, 300)) == {URLS[0], URLS[2]}
+    bench.pool.set_health(URLS[1], True)
+    assert set(chosen(bench, 300)) == set(URLS)
+
+
+def test_an_endpoint_to_avoid_is_used_only_when_there_is_no_other(clock: Clock) -> None:
+    bench = Bench(URLS[:2], Random(4).random)
+    for endpoint in bench.pool.endpoints:
+        bench.connect(endpoint)
+    call = Call()
+    bench.pool.submit(call, frozenset(URLS[:1]))
+    assert call.events == [("connected", URLS[1])]
+    bench.pool.set_health(URLS[1], False)
+    call = Call()
+    bench.pool.submit(call, frozenset(URLS[:1]))
+    assert call.events == [("connected", URLS[0])]
+
+
+def test_all_down_is_refused_and_empties_the_queue(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"connections": 1})
+    endpoint = bench.pool.endpoints[0]
+    bench.connect(endpoint, Call())
+    waiting = Call()
+    bench.pool.submit(waiting)
+    assert waiting.events == []
+    bench.pool.set_health(URLS[0], False)
+    late = Call()
+    bench.pool.submit(late)
+    assert waiting.events == late.events == [("refused", "no-healthy-endpoint")]
+
+
+# connections
+
+
+def test_the_connection_used_last_is_used_next(clock: Clock) -> None:
+    bench = Bench(URLS[:1])
+    endpoint = bench.pool.endpoints[0]
+    old, new = bench.connect(endpoint), bench.connect(endpoint)
+    call = Call()
+    bench.pool.submit(call)
+    assert call.upstream is new
+    assert repr(endpoint) == f"<EndpointPool {URLS[0]} [up | 2 open: 1 busy, 1 idle]>"
+    assert list(endpoint.idle) == [old]
+
+
+def test_a_connection_that_closes_is_skipped(clock: Clock) -> None:
+    bench = Bench(URLS[:1])
+    endpoint = bench.pool.endpoints[0]
+    alive, dying = bench.connect(endpoint), bench.connect(endpoint)
+    transport_of(dying).close()
+    call = Call()
+    bench.pool.submit(call)
+    assert call.upstream is alive
+    dying.connection_lost(None)
+    assert (endpoint.open, endpoint.in_flight, len(endpoint.idle)) == (1, 1, 0)
+
+
+def test_an_idle_connection_is_closed_when_its_time_is_over(clock: Clock) -> None:
+    bench = Bench(URLS[:1], keep_alive="5s")
+    connection = bench.connect(bench.pool.endpoints[0])
+    clock.now += 4.9
+    bench.loop.turn()
+    assert transport_of(connection).state == "open"
+    clock.now += 0.4
+    bench.loop.turn()
+    assert transport_of(connection).state == "closed"
+
+
+def test_a_retired_pool_closes_idle_connections_now_and_busy_ones_when_done(clock: Clock) -> None:
+    bench = Bench(URLS[:1])
+    endpoint = bench.pool.endpoints[0]
+    idle, busy = bench.connect(endpoint), bench.connect(endpoint, Call())
+    bench.pool.retire()
+    assert (transport_of(idle).state, transport_of(busy).state) == ("closed", "open")
+    busy.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    assert transport_of(busy).state == "closed"
+    for connection in (idle, busy):
+        connection.connection_lost(None)
+    assert (endpoint.open, endpoint.in_flight) == (0, 0)
+
+
+# waiting
+
+
+def full(bench: Bench) -> Call:
+    """The only connection of the pool is at work for this call."""
+    call = Call()
+    bench.connect(bench.pool.endpoints[0], call)
+    return call
+
+
+def test_waiting_calls_are_served_in_order_as_connections_come_free(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"connections": 1})
+    connection = bench.connect(bench.pool.endpoints[0], Call())
+    calls = [Call() for _ in range(3)]
+    for call in calls:
+        bench.pool.submit(call)
+    calls[1].is_finished = True  # its client left
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    connection.data_received(answer)
+    assert [bool(call.events) for call in calls] == [True, False, False]
+    connection.data_received(answer)
+    assert [bool(call.events) for call in calls] == [True, False, True]
+    assert calls[0].events[1] == ("response", 200, b"", True)
+
+
+def test_one_more_than_may_wait_is_refused(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"connections": 1, "pending": 2})
+    full(bench)
+    calls = [Call() for _ in range(3)]
+    for call in calls:
+        bench.pool.submit(call)
+    assert [call.events for call in calls] == [[], [], [("refused", "overloaded")]]
+
+
+def test_a_call_that_waited_too_long_is_refused(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"connections": 1, "pending_timeout": "2s"})
+    full(bench)
+    early, late = Call(), Call()
+    bench.pool.submit(early)
+    clock.now += 1.5
+    bench.loop.turn()
+    bench.pool.submit(late)
+    clock.now += 0.7
+    bench.loop.turn()
+    assert (early.events, late.events) == ([("refused", "overloaded")], [])
+    clock.now += 1.5
+    bench.loop.turn()
+    assert late.events == [("refused", "overloaded")]
+    assert not bench.pool.pending
+
+
+async def test_an_endpoint_that_comes_up_serves_those_who_wait(lab: Lab) -> None:
+    async def never(wire: Wire) -> None:
+        await wire.message()
+
+    busy, other = await lab.origin(never), await lab.answering()
+    config = document(busy, other, limits={"connections": 1})
+    router = await lab.start(config, down={"v1": [other.url]})
+    first = await lab.client()
+    first.send(request())
+    await eventually(lambda: router.pool().endpoints[0].in_flight == 1)
+    second = await lab.client()
+    second.send(request())
+    await eventually(lambda: router.pool().pending)
+    router.send(EndpointHealth("v1", other.url, True))
+    assert (await second.message()).status == 200
+    first.close()
+
+
+async def test_over_real_connections_the_bounds_hold_and_everyone_is_answered(lab: Lab) -> None:
+    most = 0
+    busy = 0
+
+    async def script(wire: Wire) -> None:
+        nonlocal busy, most
+        while True:
+            await wire.message()
+            busy += 1
+            most = max(most, busy)
+            await asyncio.sleep(0)
+            busy -= 1
+            wire.send(response())
+
+    origin = await lab.origin(script)
+    router = await lab.start(document(origin, limits={"connections": 3, "pending": 1000}))
+    clients = [await lab.client() for _ in range(40)]
+    for client in clients:
+        client.send(request(b"POST", b"/", b"x"))
+    assert [(await client.message()).status for client in clients] == [200] * 40
+    assert most <= 3
+    assert origin.accepted == 3
+    assert router.pool().open == 3
+
+
+async def test_a_full_queue_is_a_503_and_its_time_bound_too(lab: Lab) -> None:
+    async def never(wire: Wire) -> None:
+        await wire.message()
+
+    limits = {"connections": 1, "pending": 1, "pending_timeout": "50ms"}
+    router = await lab.start(document(await lab.origin(never), limits=limits))
+    first, second, third = [await lab.client() for _ in range(3)]
+    first.send(request())
+    await eventually(lambda: router.pool().endpoints[0].in_flight == 1)
+    second.send(request(b"POST", b"/", b"x"))
+    await eventually(lambda: router.pool().pending)
+    third.send(request(b"POST", b"/", b"x"))
+    for client in (third, second):
+        got = await client.message()
+        assert (got.status, got.problem()) == (503, "overloaded")
+        assert got.field("retry-after") == "1"
+    first.close()
