@@ -15,13 +15,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("compare", help="cost, throughput and latency beside other proxies")
     one.add_argument("--workload", default="json_canary", help=", ".join(workload.names()))
-    all_peers = ",".join(peer.name for peer in peers.PEERS)
-    one.add_argument("--peers", default=all_peers, help=f"default: {all_peers}")
+    one.add_argument("--peers", help="some, with commas; default: all that know the workload")
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--seconds", type=int, default=5, help="of each loop in each round")
-    one.add_argument("--connections", type=int, default=32)
-    one.add_argument("--rate", type=int, default=2000, help="requests/s of the open loop")
-    one.add_argument("--quick", action="store_true", help="3 rounds of 2 s: a look, not a result")
+    one.add_argument("--connections", type=int, help="default: the workload's")
+    one.add_argument("--rate", type=int, help="units/s of the open loop; default: the workload's")
     two = commands.add_parser("startup", help="time from serve to ready, memory when idle")
     two.add_argument("--rounds", type=int, default=10)
     three = commands.add_parser("reload", help="latency under load while the config is rewritten")
@@ -29,24 +27,30 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--rounds", type=int, default=5)
     three.add_argument("--seconds", type=int, default=10)
     three.add_argument("--rate", type=int, default=2000)
+    for command in (one, three):
+        command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
     for command in (one, two, three):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     return parser
 
 
 def _compare(args: argparse.Namespace, cores: machine.Cores) -> int:
-    wanted = [peers.POINTSMAN, *peers.select(args.peers.split(","))]
+    chosen = workload.load(args.workload)
+    names = args.peers.split(",") if args.peers else list(chosen.peers)
+    if unfit := [name for name in names if name not in chosen.peers]:
+        raise BenchmarkError(f"{chosen.name} has no peer {unfit[0]!r}, it has {chosen.peers}")
+    wanted = [peers.POINTSMAN, *peers.select(names)]
     present = tuple(peer for peer in wanted if peer.path())
     for peer in wanted:
         if peer not in present:
             _say(f"MISSING {peer.name}, left out: {peer.install}")
     plan = compare.Plan(
-        workload=workload.load(args.workload),
+        workload=chosen,
         contenders=present,
-        rounds=3 if args.quick else args.rounds,
-        seconds=2 if args.quick else args.seconds,
-        connections=args.connections,
-        rate=args.rate,
+        rounds=args.rounds,
+        seconds=args.seconds,
+        connections=args.connections or chosen.connections,
+        rate=args.rate or chosen.rate,
     )
     versions = {peer.name: peer.version() for peer in present} | {"load": wrk.version()}
     facts = machine.facts()
@@ -69,6 +73,8 @@ def _require(*programs: str) -> None:
 
 def main() -> int:
     args = _parser().parse_args()
+    if getattr(args, "quick", False):
+        args.rounds, args.seconds = 3, 2
     try:
         os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin"
         _require("taskset", "util-linux", "nginx", "nginx-light", "wrk", "wrk")

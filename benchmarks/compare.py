@@ -4,20 +4,23 @@
 2. Rounds are interleaved (A B C, A B C, …), and each round starts every proxy afresh, so that
    what changes on the machine, or with a process's memory layout, is spread over all.
 3. In each round: ready, warm-up, a closed loop (CPU per request, requests/s), then an open loop
-   at a fixed rate (latency). The origin without a proxy is measured the same way: the floor.
-4. A failed request, a dead process or an open loop that misses its rate ends the run.
+   at a fixed rate (latency). Streams have one loop at a fixed rate for both. The origin without a
+   proxy is measured the same way: the floor.
+4. A failed request, a lost unit of a stream, a dead process or an open loop that misses its rate
+   ends the run.
 """
 
+import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks import machine, openloop, probe, wrk
+from benchmarks import machine, openloop, probe, streams, wrk
 from benchmarks.errors import BenchmarkError
+from benchmarks.meter import Cost, Meter, Reading
 from benchmarks.peers import Peer
 from benchmarks.procs import Running, running
 from benchmarks.workload import Places, Workload, free_ports, write_requests
@@ -41,30 +44,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """CPU time and memory of a proxy. The root process is nginx's master, our control.
-
-    CPU in microseconds per request; `core` is the share of its core that it used meanwhile.
-    """
-
-    cpu_us: float
-    cpu_descendants_us: float
-    core: float
-    rss_root_bytes: int
-    rss_descendants_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """One contender in one round. `cost` is None for the origin alone.
 
-    `load_core`: share of the load core that load generator and origin used in the closed loop.
-    `others`: CPU time of everything else on the machine meanwhile, in cores.
+    `units` were answered or came through while CPU time was measured. `load_core`: share of the
+    load core that load generator and origin used meanwhile. `others`: CPU time of everything else
+    on the machine meanwhile, in cores.
     """
 
     contender: str
     round: int
-    closed: wrk.ClosedLoop
+    units: int
+    units_per_s: float
     open: openloop.OpenLoop
     cost: Cost | None
     load_core: float
@@ -73,10 +64,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Every sample of a run, and what the split of each proxy was found to be."""
+    """Every sample of a run, and what the split of each proxy was found to be, if there is one."""
 
     samples: tuple[Sample, ...]
     splits: dict[str, probe.Split]
+
+
+_Measured = tuple[int, float, openloop.OpenLoop, Reading]
+"""Units, units/s, the open loop, and what it cost."""
 
 
 class _Bench:
@@ -116,45 +111,58 @@ class _Bench:
             core=self._cores.proxy,
             environment={k: places.fill(v) for k, v in peer.environment.items()},
         ) as process:
-            probe.wait_ready(port, self._requests[0], process)
-            if peer.name not in self.splits:
+            probe.wait_ready(port, self._plan.workload.ready_request(), process)
+            if self._plan.workload.is_split and peer.name not in self.splits:
                 self.splits[peer.name] = probe.check_split(
                     port, self._requests, is_sticky=peer.is_sticky
                 )
             return self._measure(peer.name, number, port, process)
 
     def _measure(self, name: str, number: int, port: int, process: Running | None) -> Sample:
-        self._closed(port, _WARM_UP_S)
-        started_s = time.perf_counter()
-        before = process.usage() if process else None
-        origin_ns = self._origin.usage().total_ns
-        load_ns, busy_ns = machine.children_ns(), machine.busy_ns()
-        closed = self._closed(port, self._plan.seconds)
-        elapsed_ns = (time.perf_counter() - started_s) * 1e9
-        load_ns = machine.children_ns() - load_ns
-        load_ns += self._origin.usage().total_ns - origin_ns
-        busy_ns = machine.busy_ns() - busy_ns
-        cost, spent_ns = None, 0
-        if process and before:
-            spent = process.usage().since(before)
-            spent_ns = spent.total_ns
-            root_bytes, descendants_bytes = process.rss_bytes()
-            cost = Cost(
-                cpu_us=spent_ns / closed.requests / 1000,
-                cpu_descendants_us=spent.descendants_ns / closed.requests / 1000,
-                core=spent_ns / elapsed_ns,
-                rss_root_bytes=root_bytes,
-                rss_descendants_bytes=descendants_bytes,
-            )
+        if kind := self._plan.workload.stream:
+            units, units_per_s, opened, reading = self._measure_streams(kind, port, process)
+        else:
+            units, units_per_s, opened, reading = self._measure_requests(port, process)
         return Sample(
             contender=name,
             round=number,
-            closed=closed,
-            open=self._open(port),
-            cost=cost,
-            load_core=load_ns / elapsed_ns,
-            others=max(0.0, (busy_ns - load_ns - spent_ns) / elapsed_ns),
+            units=units,
+            units_per_s=units_per_s,
+            open=opened,
+            cost=reading.cost(units),
+            load_core=reading.load_core,
+            others=reading.others,
         )
+
+    def _measure_requests(self, port: int, process: Running | None) -> _Measured:
+        self._closed(port, _WARM_UP_S)
+        meter = Meter(process, self._load_ns)
+        closed = self._closed(port, self._plan.seconds)
+        reading = meter.stop()
+        return closed.requests, closed.requests_per_s, self._open(port), reading
+
+    def _measure_streams(self, kind: str, port: int, process: Running | None) -> _Measured:
+        plan = self._plan
+        with streams.started(
+            kind,
+            port,
+            rate=plan.rate,
+            seconds=plan.seconds,
+            connections=plan.connections,
+            core=self._cores.load,
+        ) as client:
+            client.begin()
+            meter = Meter(process, lambda: self._load_ns() + client.cpu_ns())
+            client.end()
+            reading = meter.stop()
+            opened = client.result()
+        per_s = opened.requests / plan.seconds
+        if per_s < (1 - _RATE_MISSED) * plan.rate:
+            raise BenchmarkError(f"{per_s:.0f} units/s came, expected {plan.rate}: too much")
+        return opened.requests, per_s, opened, reading
+
+    def _load_ns(self) -> int:
+        return machine.children_ns() + self._origin.usage().total_ns
 
     def _closed(self, port: int, seconds: int) -> wrk.ClosedLoop:
         return wrk.run(
@@ -218,8 +226,11 @@ def start_origin(
     inner = directory / "origin"
     inner.mkdir()
     workload.render(Places(inner, 0, 0, *ports))
-    command = ["nginx", "-p", str(inner), "-c", str(inner / "origin.conf")]
+    if workload.has_own_origin:
+        command = ["nginx", "-p", str(inner), "-c", str(inner / "origin.conf")]
+    else:
+        command = [sys.executable, "-m", "benchmarks.origin", *map(str, ports)]
     origin = stack.enter_context(running("origin", command, log=inner / "log", core=core))
     for port in ports:
-        probe.wait_ready(port, workload.requests()[0], origin)
+        probe.wait_ready(port, workload.ready_request(), origin)
     return origin

@@ -78,6 +78,11 @@ class Running:
         self.require_alive()
         return rss_bytes(self.pid), sum(rss_bytes(pid) for pid in self.descendants())
 
+    def pin(self, core: int) -> None:
+        """Move every thread of the first process, and what it starts from now on, to `core`."""
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {core})
+
     def stop(self) -> None:
         """End the program, by force after a while, and whatever it left behind."""
         self._popen.send_signal(signal.SIGTERM)

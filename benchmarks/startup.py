@@ -13,6 +13,7 @@ from benchmarks import machine, probe, report, workload
 from benchmarks.figures import Spread, short, table
 from benchmarks.peers import POINTSMAN
 from benchmarks.procs import running
+from benchmarks.verdicts import Verdict, judged, summary
 
 READY_REQUEST: Final = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 _MIB: Final = 1024 * 1024
@@ -46,14 +47,16 @@ def main(rounds: int, json_file: Path | None) -> int:
     """Measure, print, and write the samples to `json_file` when given."""
     facts = machine.facts() | {POINTSMAN.name: POINTSMAN.version()}
     starts = run(rounds)
-    rows = [
-        _row("serve to ready, s", [start.ready_s for start in starts], _READY_MAX_S),
-        _row("control idle, MiB", [start.control_mib for start in starts], _CONTROL_MAX_MIB),
-        _row("worker idle, MiB", [start.worker_mib for start in starts], _WORKER_MAX_MIB),
+    found = [
+        _verdict("serve to ready, s", [start.ready_s for start in starts], _READY_MAX_S),
+        _verdict("control idle, MiB", [start.control_mib for start in starts], _CONTROL_MAX_MIB),
+        _verdict("worker idle, MiB", [start.worker_mib for start in starts], _WORKER_MAX_MIB),
     ]
+    rows = [[v.words, v.measured, v.bound, v.outcome.value] for v in found]
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(f"\n{rounds} starts. Median (min…max).\n")
     print(table(["startup", "measured", "target", ""], rows))
+    print("\n" + summary(found))
     if json_file:
         report.write(json_file, {"facts": facts, "starts": [asdict(start) for start in starts]})
     return 0
@@ -74,7 +77,6 @@ def _start() -> Start:
         return Start(ready_s, control / _MIB, workers / _MIB)
 
 
-def _row(what: str, values: list[float], bound: float) -> list[str]:
+def _verdict(what: str, values: list[float], bound: float) -> Verdict:
     spread = Spread.of(values)
-    verdict = "met" if spread.median <= bound else "MISSED"
-    return [what, spread.show(short), f"<= {bound:g}", verdict]
+    return Verdict(what, judged(spread.median <= bound), spread.show(short), f"<= {bound:g}")

@@ -4,7 +4,8 @@ Takes over from an `Exchange` when the endpoint answered 101 to an upgrade that 
 in `Exchange.finish` like everything else. Bytes are not looked at.
 
 1. Whoever is slower stops the other, as in an exchange.
-2. A side that closes for writing (half-close) is told on; the tunnel ends when both did.
+2. A side that closes for writing (half-close) is told on; the tunnel ends when both did, and what
+   was said last still leaves. A side that breaks off is told on as a reset.
 3. Silence in both directions for `timeout.tunnel` ends it.
 """
 
@@ -114,5 +115,8 @@ class Tunnel:
         if self.is_finished:
             return
         self.is_finished = True
-        self._upstream.abort()
+        if is_clean:
+            self._upstream.close()
+        else:
+            self._upstream.reset()
         self._finish(is_clean)

@@ -7,6 +7,8 @@ bytes after a response, a head that does not end, a body cut short. What it lear
 
 import asyncio
 import select
+import socket
+import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -183,6 +185,20 @@ class Upstream(asyncio.Protocol):
             self.pool.on_idle(self, reusable=False)
         self.transport.abort()
 
+    def reset(self) -> None:
+        """Give up so that the endpoint cannot mistake what it has for all there is."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
+
+    def close(self) -> None:
+        """The call is over; the connection ends when what was written has left."""
+        self.call = None
+        self.pool.on_idle(self, reusable=False)
+        self.pool.outbox.flush()
+        self.transport.close()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -238,7 +254,7 @@ class Upstream(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         if self.call is None:
-            self.transport.close()
+            self.transport.abort()
         elif self._reading == _Reading.HEAD and self.call.is_request_complete:
             self._fail(
                 UPSTREAM_FIRST_BYTE_TIMEOUT,

@@ -175,6 +175,7 @@ def _special(head: ResponseHead, fields: Fields, is_http11: bool) -> None:
     upgrade = fields.pop(b"upgrade", None)
     head.is_switch = (
         head.status == 101
+        and is_http11
         and upgrade is not None
         and value_of(b"upgrade", upgrade).lower() == b"websocket"
     )

@@ -200,7 +200,9 @@ async def _listening(server: ModelServer) -> AsyncIterator[None]:
 
 
 @contextmanager
-def in_thread(serve: Callable[[threading.Event, asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
+def in_thread(
+    serve: Callable[[threading.Event, asyncio.Event], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
     """Run `serve` in a thread until the end: it tells that it is ready, and awaits the end."""
     ready = threading.Event()
     ended = asyncio.Event()

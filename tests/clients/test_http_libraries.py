@@ -132,9 +132,7 @@ def test_httpx_sends_a_compressed_body_that_the_server_understands(url: str) -> 
 async def test_aiohttp_waits_for_100_continue_before_it_sends(url: str) -> None:
     async with aiohttp.ClientSession() as session:
         body = b"x" * (2 * MIB)
-        async with session.post(
-            f"{url}/echo", data=io.BytesIO(body), expect100=True
-        ) as answer:
+        async with session.post(f"{url}/echo", data=io.BytesIO(body), expect100=True) as answer:
             assert (answer.status, await answer.read()) == (200, body)
 
 
@@ -170,6 +168,8 @@ async def test_aiohttp_uploads_2000_chunks_in_order(url: str) -> None:
         for number in range(2000):
             yield b"%d," % number
 
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{url}/echo", data=body()) as answer:
-            assert await answer.read() == b"".join(b"%d," % number for number in range(2000))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/echo", data=body()) as answer,
+    ):
+        assert await answer.read() == b"".join(b"%d," % number for number in range(2000))

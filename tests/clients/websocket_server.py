@@ -79,7 +79,9 @@ def _refuse(connection: ServerConnection, request: Request) -> Response | None:
 
 
 def _select(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return next((name for name in map(Subprotocol, ("v2.test", "v1.test")) if name in offered), None)
+    return next(
+        (name for name in map(Subprotocol, ("v2.test", "v1.test")) if name in offered), None
+    )
 
 
 @contextmanager

@@ -334,10 +334,14 @@ class Router:
         self._generation = 0
         self._tickets = 0
 
-    async def start(self, config: dict[str, Any], **prepare: Any) -> None:
+    async def connect(self) -> None:
+        """The worker runs and has said so."""
         self.channel = await Channel.open(self._ours, self._on_message, self._on_closed)
         self.run = asyncio.create_task(self.worker.run())
         await self.received(Hello)
+
+    async def start(self, config: dict[str, Any], **prepare: Any) -> None:
+        await self.connect()
         await self.reload(config, **prepare)
 
     def _on_message(self, message: Message) -> None:

@@ -197,7 +197,7 @@ async def test_a_client_that_does_not_read_stops_the_endpoint(lab: Lab) -> None:
 
     total = 100_000_000
     router = await lab.start(document(await lab.origin(script, send_buffer=16 * 1024)))
-    client = await lab.client(receive_buffer=16 * 1024)
+    client = await lab.client(receive_buffer=128 * 1024)
     client.send(request())
     await client.head()
     await eventually(_stands_still(lambda: sent))

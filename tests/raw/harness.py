@@ -26,11 +26,10 @@ from typing import Any
 import orjson
 
 from tests.fuzz import reference
-from tests.fuzz.reference import CRLF, End, Fields, Incomplete, Message, Partial, read_requests
+from tests.fuzz.reference import CRLF, End, Fields, Message, Partial, read_requests
 from tests.serve.harness import Router, document, poll, serving, total
 
 DEADLINE_S = 10.0
-CLOSE = b"connection: close\r\n"
 
 
 class Step(Enum):
@@ -56,6 +55,8 @@ class Link:
     number: int
     received: bytearray = field(default_factory=bytearray)
     requests: list[Message] = field(default_factory=list)
+    raws: list[bytes] = field(default_factory=list)
+    """The bytes of each of `requests`."""
     ending: str = ""
     """`closed` or `reset` by the router, `left` when the origin ended it; empty while it is open."""
 
@@ -188,8 +189,10 @@ class Origin:
         while True:
             stream = read_requests(bytes(buffer))
             if stream.messages:
+                length = length_of(bytes(buffer))
+                link.raws.append(bytes(buffer[:length]))
                 link.requests.append(stream.messages[0])
-                del buffer[: length_of(bytes(buffer))]
+                del buffer[:length]
                 return
             if stream.end is End.REFUSED:
                 raise self._violation(buffer)
@@ -384,10 +387,12 @@ class Stand:
     def seen_at_origin(self, target: bytes) -> bytes:
         """The one request for `target`, byte for byte."""
         link = self.origin.link_of(target)
-        raw = bytes(link.received)
-        start = raw.rindex(b" " + target + b" HTTP/1.1\r\n")
-        start = raw.rfind(CRLF, 0, start) + 2 if raw.rfind(CRLF, 0, start) >= 0 else 0
-        return raw[start : start + length_of(raw[start:])]
+        (raw,) = [
+            raw
+            for raw, message in zip(link.raws, link.requests, strict=True)
+            if message.start[1] == target
+        ]
+        return raw
 
     def link_ended(self, target: bytes) -> str:
         """How the connection over which `target` was asked for ended; waits for it."""
@@ -412,6 +417,3 @@ def standing(directory: Path, backend: dict[str, Any], **settings: Any) -> Itera
 def head(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     """A head with these field lines after `host`."""
     return CRLF.join((b"%b %b HTTP/1.1" % (method, target), b"host: h", *lines, b"", b""))
-
-
-__all__ = ["CLOSE", "OK", "Answer", "Client", "Incomplete", "Outcome", "Stand", "Step", "head"]
