@@ -496,7 +496,11 @@ class Lab:
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.router.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.router.port))
+        except OSError:
+            sock.close()
+            raise
         wire = Wire(*await asyncio.open_connection(sock=sock, limit=1024))
         self.clients.append(wire)
         return wire
