@@ -35,7 +35,7 @@ bench: $(VENV)/.ready  ## cost per request beside nginx, HAProxy, Envoy, Traefik
 
 .PHONY: system-packages
 system-packages:
-	@sh .ci/packages prometheus
+	@sh .ci/packages prometheus curl
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

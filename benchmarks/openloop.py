@@ -43,8 +43,8 @@ class OpenLoop:
     """What was measured. Latencies in microseconds, of the answered requests.
 
     `failed`: answered with another status than 200, cut, or not answered at all.
-    `late_p99_us`, `late_max_us`: how long after it was due the client came to a request, which it charges to the
-    proxy although it is the client's own (waiting for an idle connection is not in it).
+    `late_p99_us`, `late_max_us`: how long after it was due the client came to a request. That is
+    in the latencies, too, but the client's own; waiting for an idle connection is not in it.
     """
 
     requests: int

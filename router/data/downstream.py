@@ -13,14 +13,17 @@ import termios
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from router.data.exchange import Exchange
+from router.data.pages import OwnPage
+from router.data.roles import Handler
 from router.data.tunnel import Tunnel
 from router.errors import (
     HEAD_TOO_LARGE,
     MALFORMED,
     SLOW_CLIENT,
+    TARGET_TOO_LONG,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_REQUESTS,
     HeadError,
@@ -41,16 +44,6 @@ PIPELINE_MAX_BYTES: Final = 4 * 1024
 """Bytes of further requests kept while one is in progress; past that we stop reading."""
 LINGER_S: Final = 2.0
 """How long a client may take to read our last answer before the connection is closed."""
-
-
-class Handler(Protocol):
-    """What serves a request: an `Exchange`, or one of the router's own pages."""
-
-    def start(self, payload: bytes, complete: bool) -> None: ...
-    def on_request_body(self, payload: bytes, complete: bool) -> None: ...
-    def on_client_paused(self) -> None: ...
-    def on_client_resumed(self) -> None: ...
-    def on_client_gone(self) -> None: ...
 
 
 class Downstream(asyncio.Protocol):
@@ -92,8 +85,8 @@ class Downstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
         name = transport.get_extra_info("peername")
-        self.peer = self.worker.peer_of(name[0] if name else "")
-        self._is_surplus = self.worker.on_connection(self)
+        self.peer = self.worker.clients.peer_of(name[0] if name else "")
+        self._is_surplus = self.worker.clients.enter(self, self.worker.limits)
         self._wait(self.worker.limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +120,9 @@ class Downstream(asyncio.Protocol):
         handler, self.handler = self.handler, None
         if handler is not None:
             handler.on_client_gone()
-        self.worker.on_connection_lost(self)
+        self._tunnel = None  # they know each other: nothing is left for the collector
+        self.worker.clients.leave(self)
+        self.worker.on_connection_lost()
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
@@ -219,6 +214,9 @@ class Downstream(asyncio.Protocol):
 
     def _await_head(self, data: bytes, seen: int, limit: int) -> None:
         """Keep an incomplete head, of which the first `seen` bytes were looked at before."""
+        line_limit = self.worker.limits.request_line
+        if len(data) > line_limit + 1 and data.find(b"\r\n", 0, line_limit + 2) < 0:
+            raise HeadError(TARGET_TOO_LONG, f"the request line is longer than {line_limit} bytes")
         if len(data) > limit:
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
         if BARE_NEWLINE.search(data, max(0, seen - 1)):
@@ -238,7 +236,7 @@ class Downstream(asyncio.Protocol):
             head.keep_alive = False
         handler: Handler
         if head.path.startswith(b"/-/") or head.is_last_hop:
-            handler = worker.own_page(self, head)
+            handler = OwnPage(self, head)
         elif self._is_surplus or worker.in_flight >= limits.in_flight:
             self._shed()
             return

@@ -9,12 +9,13 @@
 4. Every path ends in `finish`, once: counts, mirrors, access log, and the client's next request.
 """
 
+import logging
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from router import receipts
+from router import logs, receipts
 from router.data.bindings import RouteBinding, VariantBinding
-from router.data.mirror import Mirror
+from router.data.mirror import Copies
 from router.data.pool import EndpointPool
 from router.data.tunnel import Tunnel
 from router.data.upstream import Upstream
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 REPLAY_MAX_BYTES: Final = 64 * 1024
 """Request bytes kept so that an idempotent request can be sent again."""
 ATTEMPTS_MAX: Final = 3
+_log = logging.getLogger("router.data")
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 
@@ -57,8 +59,7 @@ class Exchange:
     _status = 0
     _is_response_begun = False
     _is_client_chunked = False
-    _mirrors: list[Mirror] | None = None
-    _copied_bytes = 0
+    _copies: Copies | None = None
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self.downstream = downstream
@@ -94,10 +95,8 @@ class Exchange:
         reasons[decision.reason] = reasons.get(decision.reason, 0) + 1
         self._decision = decision
         if binding.mirrors and not self.is_upgrade:
-            self._mirrors = [mirror for mirror in binding.mirrors if mirror.is_sampled()]
-            self._copied: list[bytes] = []
-            if self._mirrors:
-                self._copy(payload)
+            self._copies = Copies(binding.mirrors)
+            self._copies.add(payload)
         if head.is_http10:
             name_endpoint(head, variant.pool.authority)
         head_bytes = write_request_head(head, head.body_bytes, self.request_id)
@@ -131,8 +130,8 @@ class Exchange:
 
     def on_request_body(self, payload: bytes, complete: bool) -> None:
         """More of the client's body; `payload` may be empty when `complete`."""
-        if self._mirrors:
-            self._copy(payload)
+        if self._copies is not None:
+            self._copies.add(payload)
         data = self._framed(payload, complete)
         self.is_request_complete = complete
         upstream = self.upstream
@@ -179,17 +178,6 @@ class Exchange:
         self._held_bytes += len(data)
         if self._was_sent and self._held_bytes > REPLAY_MAX_BYTES:
             self._held.clear()
-
-    def _copy(self, payload: bytes) -> None:
-        assert self._mirrors is not None  # noqa: S101 - callers look first
-        self._copied_bytes += len(payload)
-        for mirror in [item for item in self._mirrors if self._copied_bytes > item.shadow.max_body]:
-            mirror.count("skipped_size")
-            self._mirrors.remove(mirror)
-        if self._mirrors:
-            self._copied.append(payload)
-        else:
-            self._copied.clear()
 
     # 3. response
 
@@ -311,7 +299,7 @@ class Exchange:
     def refuse(self, refusal: Refusal, detail: str) -> None:
         """Answer in the router's own name. Nothing of a response has gone out yet."""
         downstream, worker = self.downstream, self.worker
-        worker.count_refusal(refusal)
+        worker.stats.count_refusal(refusal)
         self._status = refusal.status
         self._is_response_begun = True
         self._abandon_upstream()
@@ -379,16 +367,24 @@ class Exchange:
         variant = self._variant
         tally = variant.tally if variant is not None else worker.unrouted
         tally.observe(self._status, elapsed_s)
-        if self._mirrors:
-            self._send_copies(self._mirrors)
+        if self._copies is not None:
+            self._copies.send(self._head, self.request_id, self.is_request_complete)
         if worker.access_sample and worker.random() < worker.access_sample:
-            worker.log_access(self._head, self._status, elapsed_s, self._labels(), self.request_id)
+            self._log_access(elapsed_s)
         self.downstream.on_exchange_end(self._keep_alive, self.is_request_complete)
 
-    def _send_copies(self, mirrors: list[Mirror]) -> None:
-        body = self._copied[0] if len(self._copied) == 1 else b"".join(self._copied)
-        for mirror in mirrors:
-            if self.is_request_complete:
-                mirror.send(self._head, self.request_id, body)
-            else:
-                mirror.count("skipped_incomplete")
+    def _log_access(self, elapsed_s: float) -> None:
+        head = self._head
+        route, variant = self._labels()
+        logs.event(
+            _log,
+            "access",
+            client=head.client,
+            method=head.method.decode("ascii"),
+            path=head.path.decode("ascii"),
+            status=self._status,
+            ms=round(elapsed_s * 1000, 2),
+            route=route,
+            variant=variant,
+            request_id=self.request_id.decode("ascii"),
+        )

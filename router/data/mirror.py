@@ -9,7 +9,7 @@ Outcomes counted: `answered`, `failed`, `timeout`, and without having been sent:
 (the client left).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -64,6 +64,37 @@ class Mirror:
             self.count("dropped_bytes")
         else:
             Copy(self, head, request_id, body).start()
+
+
+class Copies:
+    """What one exchange keeps for the mirrors that want a copy of its request."""
+
+    __slots__ = ("_body", "_body_bytes", "_mirrors")
+
+    def __init__(self, mirrors: Iterable[Mirror]) -> None:
+        self._mirrors = [mirror for mirror in mirrors if mirror.is_sampled()]
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    def add(self, payload: bytes) -> None:
+        """Keep more of the body, while some mirror takes one of that size."""
+        self._body_bytes += len(payload)
+        for mirror in [item for item in self._mirrors if self._body_bytes > item.shadow.max_body]:
+            mirror.count("skipped_size")
+            self._mirrors.remove(mirror)
+        if self._mirrors:
+            self._body.append(payload)
+        else:
+            self._body.clear()
+
+    def send(self, head: RequestHead, request_id: bytes, is_complete: bool) -> None:
+        """The exchange is over: send the copies, or count why not."""
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        for mirror in self._mirrors:
+            if is_complete:
+                mirror.send(head, request_id, body)
+            else:
+                mirror.count("skipped_incomplete")
 
 
 class Copy:

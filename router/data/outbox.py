@@ -14,8 +14,8 @@ import asyncio
 from typing import Final
 
 AT_ONCE_BYTES: Final = 64 * 1024
-"""A larger piece is sent at once. The loop reads up to 32 times 256 KiB from a socket in one go: only
-a transport that has the bytes can say that its peer takes no more, and stop that."""
+"""A larger piece is sent at once. The loop reads up to 32 times 256 KiB from a socket in one go:
+only a transport that has the bytes can say that its peer takes no more, and stop that."""
 
 
 class Outbox:

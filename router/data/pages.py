@@ -94,7 +94,7 @@ class OwnPage:
             self._refuse(MALFORMED, "the body is not UTF-8")
             return
         content_type = (self._head.header(b"content-type") or b"").decode("latin-1")
-        if not self._downstream.worker.ask_feedback(self, content_type, body):
+        if not self._downstream.worker.link.ask_feedback(self, content_type, body):
             self._refuse(CONTROL_AWAY, "feedback cannot be taken just now")
 
     def on_answer(self, answer: FeedbackAnswer) -> None:
@@ -108,7 +108,7 @@ class OwnPage:
             self._refuse(CONTROL_AWAY, "the control process went away before it answered")
 
     def _refuse(self, refusal: Refusal, detail: str) -> None:
-        self._downstream.worker.count_refusal(refusal)
+        self._downstream.worker.stats.count_refusal(refusal)
         close = refusal.close or not self._is_complete
         answer = write_problem(
             refusal,

@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 
 from router.config.model import Backend
 from router.data.outbox import Outbox
+from router.data.roles import Call
 from router.data.stats import WorkerStats
-from router.data.upstream import Call, Upstream
+from router.data.upstream import Upstream
 from router.data.wheel import Wheel
 from router.errors import (
     NO_ENDPOINT,

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
+from router.errors import Refusal
 from router.messages import LATENCY_BOUNDS_S, Stats
 
 CODES: Final = ("abort", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -61,6 +62,10 @@ class WorkerStats:
     def tally(self, route: str, variant: str) -> Tally:
         """The tally of that pair, the same object each time."""
         return self._tallies.setdefault((route, variant), Tally(route, variant))
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """Count an answer of our own by its reason."""
+        self.counters["pointsman_refused_total", refusal.reason] += 1
 
     def take(self, worker: int, ticket: int, gauges: dict[str, float]) -> Stats:
         """All increments since the last `take`."""

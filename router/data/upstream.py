@@ -11,8 +11,9 @@ import socket
 import struct
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
+from router.data.roles import Call
 from router.errors import (
     UPSTREAM_FIRST_BYTE_TIMEOUT,
     UPSTREAM_IDLE_TIMEOUT,
@@ -23,7 +24,7 @@ from router.errors import (
 )
 from router.http1.body import ChunkedDecoder
 from router.http1.fields import BARE_NEWLINE
-from router.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead
+from router.http1.response import CHUNKED, UNTIL_CLOSE
 
 if TYPE_CHECKING:
     from router.data.pool import EndpointPool
@@ -34,42 +35,6 @@ BUFFER_HIGH_BYTES: Final = 0
 """Bytes queued towards an endpoint past which the client's sending is paused; see `downstream`."""
 _PROBE_AFTER_S: Final = 0.05
 """A connection idle for longer is probed for a close that the loop has not seen yet."""
-
-
-class Call(Protocol):
-    """Whom a connection works for: one request and what becomes of its response."""
-
-    is_head: bool
-    is_upgrade: bool
-    is_request_complete: bool
-    is_finished: bool
-
-    def on_connected(self, upstream: "Upstream") -> None:
-        """Send the request on `upstream`."""
-
-    def on_refused(self, refusal: Refusal, detail: str, failed: "EndpointPool | None") -> None:
-        """There will be no connection. `failed` is the endpoint that could not be reached."""
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx other than 101."""
-
-    def on_switched(self, head: ResponseHead, payload: bytes) -> None:
-        """The 101 that was asked for; `payload` follows it. Only when `is_upgrade`."""
-
-    def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
-        """The final head, with the payload bytes that came along."""
-
-    def on_body(self, payload: bytes, complete: bool) -> None:
-        """More payload; it may be empty when `complete`."""
-
-    def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
-        """The response will not be completed; the connection is gone."""
-
-    def on_upstream_paused(self) -> None:
-        """The endpoint takes no more bytes for now."""
-
-    def on_upstream_resumed(self) -> None:
-        """The endpoint takes bytes again."""
 
 
 class _Reading:

@@ -6,31 +6,29 @@ process. Nothing that happens per request waits for anything here.
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from email.utils import formatdate
 from ipaddress import ip_network
 from random import Random
 from time import time
-from typing import Any, Final
+from typing import Final
 
 from router import logs
-from router.channel import Channel, Message
+from router.channel import Message
 from router.config.model import Config, Feedback, Logging
 from router.config.model import Downstream as Limits
 from router.data.bindings import Snapshot, bind
+from router.data.clients import Clients
 from router.data.downstream import Downstream
+from router.data.link import ControlLink
 from router.data.outbox import Outbox
-from router.data.pages import OwnPage
 from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
 from router.data.wheel import Wheel
-from router.errors import TOO_MANY_CONNECTIONS, Refusal
-from router.http1.forwarded import ClientAddress, Network, peer_address
-from router.http1.request import RequestHead, RequestParser
+from router.errors import Refusal
+from router.http1.request import RequestParser
 from router.http1.request_body import BodyBounds
 from router.messages import (
     Commit,
@@ -40,9 +38,7 @@ from router.messages import (
     Drained,
     EndpointHealth,
     FeedbackAnswer,
-    FeedbackRequest,
     FlushStats,
-    Hello,
     Prepare,
     Prepared,
     Weights,
@@ -52,17 +48,12 @@ from router.table import build
 STATS_INTERVAL_S: Final = 1.0
 ORPHAN_S: Final = 30.0
 """How long a worker goes on serving without control before it drains."""
-_SURPLUS_MAX: Final = 256
-"""Connections past the bound that are still read, to answer 503, or a health check."""
-_PEERS_MAX: Final = 10_000
 _BACKLOG: Final = 4096
 """Connections the kernel queues; it takes the smaller of this and `net.core.somaxconn`."""
 _BUSY_S: Final = 1.0
 """Draining: a client that sent its last request less than this ago is thought to send another."""
 _GRACE_S: Final = 0.25
 """Draining: how long such a client is waited for."""
-_FAREWELL_S: Final = 1.0
-"""How long the last messages to control may take to leave."""
 _log = logging.getLogger("router.data")
 
 
@@ -83,6 +74,8 @@ class Worker:
         self.stats = WorkerStats()
         self.unrouted = self.stats.tally("", "")
         self.random: Callable[[], float] = Random(secrets.randbits(128)).random  # noqa: S311 - draws variants, keeps no secret
+        self.clients = Clients(self.stats)
+        self.link = ControlLink(channel_end, self._on_orphaned)
         self.in_flight = 0
         self.date_line = b""
         """A whole `date` line (RFC 9110 section 6.6.1), anew each second."""
@@ -90,53 +83,37 @@ class Worker:
         self._has_stopped_accepting = False
         self.access_sample = 0.0
         self._trial: Snapshot | None = None
-        self._trial_config: Config | None = None
         self._is_serving = False
         self._listener = listener
-        self._channel_end = channel_end
-        self._channel: Channel | None = None
-        self._channel_closed = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self._connections: set[Downstream] = set()
-        self._by_client: dict[str, int] = {}
-        self._networks: tuple[Network, ...] = ()
-        self._peers: dict[str, ClientAddress] = {}
         self._id_prefix = secrets.token_hex(8).encode()
         self._ids = 0
         self._nonce_prefix = secrets.randbits(32) << 32
-        self._asked: dict[int, OwnPage] = {}
-        self._tickets = 0
         self._ended = self.loop.create_future()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # life
 
     async def run(self) -> None:
         """Serve until drained. Returns when the process should exit."""
-        self._channel = await Channel.open(self._channel_end, self._on_message, self._on_orphaned)
-        self._channel.send(Hello(self.number, os.getpid()))
+        await self.link.open(self.number, self._on_message)
         self.wheel.start()
         self._tick()
-        self._later(STATS_INTERVAL_S, self._report)
+        self._report()
         await self._ended
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
-        self._clock.cancel()
         self.wheel.stop()
         self._send_stats(0)
-        self._channel.send(Drained(self.number, self.in_flight))
-        self._channel.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._channel_closed.wait()
+        await self.link.farewell(Drained(self.number, self.in_flight))
 
     def _tick(self) -> None:
         now = time()
         self.date_line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
-        self._clock = self.loop.call_later(1.0 - now % 1.0, self._tick)
+        self._later("clock", 1.0 - now % 1.0, self._tick)
 
-    def _later(self, delay_s: float, action: Callable[[], object]) -> None:
-        self._timers.append(self.loop.call_later(delay_s, action))
+    def _later(self, name: str, delay_s: float, action: Callable[[], object]) -> None:
+        self._timers[name] = self.loop.call_later(delay_s, action)
 
     def _on_message(self, message: Message) -> None:
         match message:
@@ -153,9 +130,7 @@ class Worker:
             case FlushStats():
                 self._send_stats(message.ticket)
             case FeedbackAnswer():
-                page = self._asked.pop(message.ticket, None)
-                if page is not None:
-                    page.on_answer(message)
+                self.link.on_feedback_answer(message)
             case Drain():
                 self.start_drain(message.pre_stop_s, message.timeout_s)
             case _:
@@ -165,17 +140,12 @@ class Worker:
 
     def _on_orphaned(self) -> None:
         """Control is gone: serve on with the last snapshot, then leave."""
-        self._channel_closed.set()
-        pages = list(self._asked.values())
-        self._asked.clear()
-        for page in pages:
-            page.on_control_gone()
         if not self._is_serving:
             self._end()
         elif not self.is_draining:
             logs.event(_log, "control_lost", severity=logging.WARNING, serving_on_s=ORPHAN_S)
             timeout_s = self.snapshot.table.config.drain_timeout
-            self._later(ORPHAN_S, lambda: self.start_drain(0.0, timeout_s))
+            self._later("orphan", ORPHAN_S, lambda: self.start_drain(0.0, timeout_s))
 
     # config: prepare, commit, discard
 
@@ -208,7 +178,7 @@ class Worker:
             # whatever is wrong with a trial, traffic goes on and control is told
             self._trial = None
             error = f"{type(failure).__name__}: {failure}"
-        self._send(Prepared(message.generation, error))
+        self.link.send(Prepared(message.generation, error))
 
     def _commit(self, message: Commit) -> None:
         trial, self._trial = self._trial, None
@@ -232,7 +202,7 @@ class Worker:
                 lambda task: self._on_accepting(task, message.generation)
             )
         else:
-            self._send(Committed(message.generation))
+            self.link.send(Committed(message.generation))
 
     def _take_settings(self, config: Config) -> None:
         self.limits = config.downstream
@@ -243,10 +213,7 @@ class Worker:
         self.body_bounds = BodyBounds(
             limits.body_bytes, limits.trailers, limits.body_rate, limits.body_timeout
         )
-        networks = tuple(ip_network(item) for item in config.trusted_proxies)
-        if networks != self._networks:
-            self._networks = networks
-            self._peers.clear()
+        self.clients.trust(tuple(ip_network(item) for item in config.trusted_proxies))
 
     def _follow_logging(self, earlier: Logging, wanted: Logging) -> None:
         if (earlier.format, earlier.level) != (wanted.format, wanted.level):
@@ -263,7 +230,7 @@ class Worker:
 
     def _on_accepting(self, task: "asyncio.Task[None]", generation: int) -> None:
         task.result()
-        self._send(Committed(generation))
+        self.link.send(Committed(generation))
 
     def _set_weights(self, message: Weights) -> None:
         for snapshot in self._snapshots():
@@ -288,53 +255,27 @@ class Worker:
     # counting
 
     def _report(self) -> None:
-        self._timers.clear()
-        self._later(STATS_INTERVAL_S, self._report)
+        self._later("report", STATS_INTERVAL_S, self._report)
         self._send_stats(0)
 
     def _send_stats(self, ticket: int) -> None:
-        self._send(self.stats.take(self.number, ticket, self._gauges()))
+        self.link.send(self.stats.take(self.number, ticket, self._gauges()))
 
     def _gauges(self) -> dict[str, float]:
         if not self._is_serving:
             return {}
         mirrors = (mirror for binding in self.snapshot.bindings for mirror in binding.mirrors)
         return {
-            "pointsman_downstream_connections": len(self._connections),
+            "pointsman_downstream_connections": len(self.clients.connections),
             "pointsman_requests_in_flight": self.in_flight,
             "pointsman_upstream_connections": sum(pool.open for pool in self.snapshot.all_pools()),
             "pointsman_shadow_in_flight": sum(mirror.in_flight for mirror in mirrors),
         }
 
-    def count_refusal(self, refusal: Refusal) -> None:
-        """Count an answer of our own by its reason."""
-        self.stats.counters["pointsman_refused_total", refusal.reason] += 1
-
     def count_unparsed(self, refusal: Refusal) -> None:
         """Count a request that was refused before it could be read."""
-        self.count_refusal(refusal)
+        self.stats.count_refusal(refusal)
         self.unrouted.observe(refusal.status, 0.0)
-
-    def log_access(
-        self,
-        head: RequestHead,
-        status: int,
-        elapsed_s: float,
-        labels: tuple[str, str],
-        request_id: bytes,
-    ) -> None:
-        """One sampled access line."""
-        fields: dict[str, Any] = {
-            "client": head.client,
-            "method": head.method.decode("ascii"),
-            "path": head.path.decode("ascii"),
-            "status": status,
-            "ms": round(elapsed_s * 1000, 2),
-            "route": labels[0],
-            "variant": labels[1],
-            "request_id": request_id.decode("ascii"),
-        }
-        logs.event(_log, "access", **fields)
 
     # what exchanges ask for
 
@@ -348,53 +289,6 @@ class Worker:
         self._ids += 1
         return (self._nonce_prefix + (self._ids & 0xFFFFFFFF)).to_bytes(8, "big")
 
-    def own_page(self, downstream: Downstream, head: RequestHead) -> OwnPage:
-        """The handler of a request below `/-/`."""
-        return OwnPage(downstream, head)
-
-    def ask_feedback(self, page: OwnPage, content_type: str, body: str) -> bool:
-        """Pass feedback to control, who will answer `page`. False when there is no control."""
-        if self._channel is None or self._channel.is_closed:
-            return False
-        self._tickets += 1
-        self._asked[self._tickets] = page
-        self._channel.send(FeedbackRequest(self._tickets, content_type, body))
-        return True
-
-    def peer_of(self, host: str) -> ClientAddress:
-        """What is known of a client's address; remembered, within a bound."""
-        peer = self._peers.get(host)
-        if peer is None:
-            if len(self._peers) >= _PEERS_MAX:
-                self._peers.clear()
-            peer = self._peers[host] = peer_address(host, self._networks)
-        return peer
-
-    def on_connection(self, downstream: Downstream) -> bool:
-        """A client connected. True when that is one too many: it may ask for health only."""
-        self._connections.add(downstream)
-        host = downstream.peer.client
-        self._by_client[host] = count = self._by_client.get(host, 0) + 1
-        limits = self.limits
-        is_surplus = len(self._connections) > limits.connections or (
-            limits.connections_per_client is not None and count > limits.connections_per_client
-        )
-        self.stats.counters[("pointsman_downstream_connections_accepted_total",)] += 1
-        if is_surplus and len(self._connections) > limits.connections + _SURPLUS_MAX:
-            self.count_refusal(TOO_MANY_CONNECTIONS)
-            downstream.transport.abort()
-        return is_surplus
-
-    def on_connection_lost(self, downstream: Downstream) -> None:
-        """A client's connection is gone."""
-        self._connections.discard(downstream)
-        host = downstream.peer.client
-        self._by_client[host] -= 1
-        if not self._by_client[host]:
-            del self._by_client[host]
-        if self._has_stopped_accepting and not self._connections:
-            self._end()
-
     # drain
 
     def start_drain(self, pre_stop_s: float, timeout_s: float) -> None:
@@ -403,7 +297,7 @@ class Worker:
             return
         self.is_draining = True
         if pre_stop_s > 0:
-            self._later(pre_stop_s, lambda: self._stop_accepting(timeout_s))
+            self._later("pre_stop", pre_stop_s, lambda: self._stop_accepting(timeout_s))
         else:
             self._stop_accepting(timeout_s)
 
@@ -412,20 +306,16 @@ class Worker:
         if self._server is not None:
             self._server.close()
         # a busy client is about to send its next request: it is answered, with `connection: close`
-        self._close_idle(_BUSY_S)
-        self._later(min(_GRACE_S, timeout_s), self._close_idle)
-        self._later(timeout_s, self._end)
+        self.clients.close_idle(_BUSY_S)
+        self._later("grace", min(_GRACE_S, timeout_s), self.clients.close_idle)
+        self._later("deadline", timeout_s, self._end)
+        self.on_connection_lost()
 
-    def _close_idle(self, since_s: float = 0.0) -> None:
-        for connection in list(self._connections):
-            connection.close_if_idle(since_s)
-        if not self._connections:
+    def on_connection_lost(self) -> None:
+        """A client's connection is gone: perhaps the last."""
+        if self._has_stopped_accepting and not self.clients.connections:
             self._end()
 
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
-
-    def _send(self, message: Message) -> None:
-        if self._channel is not None:
-            self._channel.send(message)

@@ -58,7 +58,8 @@ def test_openai_raises_its_own_error_for_ours(url: str) -> None:
         pytest.raises(openai.APIStatusError) as caught,
     ):
         client.chat.completions.create(model="m", messages=ASKED)
-    print(caught.value.status_code, caught.value.body)
+    assert caught.value.status_code == 502
+    assert caught.value.response.json()["type"] == "urn:pointsman:problem:upstream-reset"
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])

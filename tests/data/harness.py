@@ -10,12 +10,14 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
 
 from router.channel import Channel, Message
+from router.data.downstream import Downstream
 from router.data.mirror import Mirror
 from router.data.pool import BackendPool
 from router.data.worker import Worker
@@ -109,8 +111,7 @@ class Wire:
 
     async def drained(self) -> None:
         """Everything queued has left this process."""
-        while self.writer.transport.get_write_buffer_size():
-            await asyncio.sleep(0.002)
+        await eventually(lambda: not self.writer.transport.get_write_buffer_size())
 
     def close(self) -> None:
         self.writer.transport.abort()
@@ -162,10 +163,8 @@ class Wire:
 
     async def is_ended(self) -> bool:
         """True when the peer closed, cleanly or not; fails when it does not in time."""
-        try:
+        with suppress(ConnectionError):
             await self.end()
-        except ConnectionError:
-            pass
         return True
 
     async def is_broken(self) -> bool:
@@ -310,6 +309,9 @@ def document(*origins: Origin, **backend: Any) -> dict[str, Any]:
     }
 
 
+OK = response()
+
+
 class Router:
     """A worker in this loop, and its control, played by the test."""
 
@@ -320,7 +322,7 @@ class Router:
         listener.setblocking(False)
         self.port: int = listener.getsockname()[1]
         ours, theirs = socket.socketpair()
-        self._ours = ours
+        self._ours, self._theirs = ours, theirs
         self.worker = Worker(0, listener, theirs)
         self.channel: Channel | None = None
         self.is_channel_closed = False
@@ -366,7 +368,7 @@ class Router:
         """The oldest message of `kind` that was not taken yet."""
         await eventually(lambda: any(isinstance(item, kind) for item in self.messages))
         found = next(item for item in self.messages if isinstance(item, kind))
-        self.messages.remove(found)  # type: ignore[arg-type]  # it came from this list
+        self.messages.remove(found)
         return found
 
     async def prepare(self, config: dict[str, Any], **changes: Any) -> Prepared:
@@ -390,6 +392,11 @@ class Router:
         self.pools += [pool for pool in snapshot.all_pools() if pool not in self.pools]
         self.mirrors += [mirror for binding in snapshot.bindings for mirror in binding.mirrors]
 
+    @property
+    def connections(self) -> set[Downstream]:
+        """Client connections of the worker."""
+        return self.worker.clients.connections
+
     def pool(self, backend: str = "v1") -> BackendPool:
         return self.worker.snapshot.pools[backend]
 
@@ -409,15 +416,16 @@ class Router:
         """Check that nothing leaked, then drain."""
         if self.run is None:
             self._ours.close()
-            self.worker._channel_end.close()
+            self._theirs.close()
             self.worker._listener.close()
             return
         try:
             if not self.run.done():
                 await self._check()
         finally:
-            self.worker.start_drain(0.0, 0.0)
-            for connection in self.worker._connections:
+            self.worker._stop_accepting(0.0)
+            self.worker._end()
+            for connection in self.connections:
                 connection.transport.abort()
             await soon(asyncio.wait([self.run]))
             for pool in self.pools:
@@ -435,7 +443,7 @@ class Router:
             await eventually(self._is_settled, 3.0)
         except AssertionError:
             raise AssertionError(
-                f"left over: {worker.in_flight} in flight, {worker._connections}, {self.pools}, "
+                f"left over: {worker.in_flight} in flight, {self.connections}, {self.pools}, "
                 f"{[endpoint for pool in self.pools for endpoint in pool.endpoints]}, "
                 f"{self.mirrors}"
             ) from None
@@ -446,7 +454,7 @@ class Router:
     def _is_settled(self) -> bool:
         return (
             self.worker.in_flight == 0
-            and not self.worker._connections
+            and not self.connections
             and all(mirror.in_flight == mirror.in_flight_bytes == 0 for mirror in self.mirrors)
             and all(
                 endpoint.in_flight == 0 and endpoint.open == len(endpoint.idle)
@@ -470,7 +478,7 @@ class Lab:
         self.origins.append(origin)
         return origin
 
-    async def answering(self, answer: bytes | Callable[[Received], bytes] = response()) -> Origin:
+    async def answering(self, answer: bytes | Callable[[Received], bytes] = OK) -> Origin:
         """An endpoint that answers every request at once and remembers it."""
 
         async def script(wire: Wire) -> None:

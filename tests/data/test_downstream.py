@@ -202,7 +202,7 @@ async def test_a_client_that_does_not_read_stops_the_endpoint(lab: Lab) -> None:
     await client.head()
     await eventually(_stands_still(lambda: sent))
     assert sent < total / 4
-    (connection,) = router.worker._connections
+    (connection,) = router.connections
     assert connection.transport.get_write_buffer_size() < 1_000_000
     stopped_at = sent
     while sent == stopped_at:  # and goes on when the client reads
@@ -274,7 +274,7 @@ async def test_a_finished_answer_that_nobody_reads_does_not_keep_its_connection(
     client = await lab.client(receive_buffer=16 * 1024)
     client.send(b"GET / HTTP/1.0\r\n\r\n")
     await eventually(lambda: origin.requests)
-    await eventually(lambda: not router.worker._connections)
+    await eventually(lambda: not router.connections)
 
 
 async def test_a_pipelining_client_that_does_not_read_is_not_served_on(lab: Lab) -> None:
@@ -309,8 +309,8 @@ async def test_lingering_ends_by_itself(lab: Lab, monkeypatch: pytest.MonkeyPatc
     router = await lab.start(document(await lab.answering()))
     client = await lab.client()
     client.send(b"nonsense\r\n\r\n")
-    await eventually(lambda: router.worker._connections)
-    await eventually(lambda: not router.worker._connections)
+    await eventually(lambda: router.connections)
+    await eventually(lambda: not router.connections)
     assert client.received == b""  # this client never even looked
 
 

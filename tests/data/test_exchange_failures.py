@@ -271,8 +271,8 @@ async def test_a_client_whose_body_came_while_connecting_is_missed_when_it_leave
     router = await lab.start(document(origin))
     client = await lab.client()
     client.send(b"POST / HTTP/1.1\r\n")
-    await eventually(lambda: router.worker._connections)
-    (downstream,) = router.worker._connections
+    await eventually(lambda: router.connections)
+    (downstream,) = router.connections
     await eventually(lambda: downstream._buffer)
     downstream.data_received(b"host: m\r\ncontent-length: 5\r\n\r\n")
     downstream.data_received(b"hello")  # in the same turn of the loop: nothing is connected yet
@@ -315,8 +315,8 @@ async def test_a_client_that_leaves_while_connecting_leaves_a_usable_connection(
     origin = await lab.answering()
     router = await lab.start(document(origin))
     await lab.client()
-    await eventually(lambda: router.worker._connections)
-    (connection,) = router.worker._connections
+    await eventually(lambda: router.connections)
+    (connection,) = router.connections
     connection.data_received(request())
     connection.transport.abort()  # in the same turn of the loop: nothing is connected yet
     await eventually(lambda: router.worker.in_flight == 0)
@@ -427,14 +427,14 @@ async def test_a_connection_with_unsent_request_bytes_is_not_used_again(lab: Lab
     async def script(wire: Wire) -> None:
         await wire.head()
         if len(origin.wires) == 1:
-            await eventually(lambda: router.worker.snapshot and _is_body_read(lab))
+            await eventually(lambda: _is_stuffed(lab))
             wire.send(response(b"early"))
             await asyncio.Event().wait()  # reads nothing
         await wire.until(b"again")
         wire.send(response(b"second"))
 
     origin = await lab.origin(script, send_buffer=4096)
-    router = await lab.start(document(origin))
+    await lab.start(document(origin))
     client = await lab.client()
     client.send(request(b"POST", b"/", b"x" * 6_000_000))
     got = await client.message()
@@ -444,10 +444,10 @@ async def test_a_connection_with_unsent_request_bytes_is_not_used_again(lab: Lab
     assert body.body == b"second"
 
 
-def _is_body_read(lab: Lab) -> bool:
-    """The endpoint's side is stuffed: reading from the client has paused, or is at its end."""
-    connections = lab.router.worker._connections
-    return any(item._is_paused or item._is_body_done for item in connections)
+def _is_stuffed(lab: Lab) -> bool:
+    """The endpoint's side takes no more: reading from the client has paused, or is at its end."""
+    connections = lab.router.connections
+    return any(item._is_paused or item._body is None for item in connections)
 
 
 # nobody to ask

@@ -1,6 +1,7 @@
 """What control tells a worker: configs, weights, health, and the end."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -202,6 +203,9 @@ async def test_no_request_fails_while_configs_change(lab: Lab) -> None:
     is_over = False
     asked = 0
 
+    def has_asked(count: int) -> bool:
+        return asked >= count
+
     async def ask() -> None:
         nonlocal asked
         client = await lab.client()
@@ -214,7 +218,7 @@ async def test_no_request_fails_while_configs_change(lab: Lab) -> None:
     for turn in range(30):
         await router.reload(document(origins[turn % 2]))
         enough = asked + 4
-        await eventually(lambda at_least=enough: asked >= at_least)
+        await eventually(partial(has_asked, enough))
     is_over = True
     await asyncio.gather(*asking)
     await router.flush()
@@ -297,8 +301,8 @@ async def test_draining_finishes_what_is_in_flight_and_closes_what_is_idle(lab: 
     busy.send(request())
     young.send(b"GET / HT")
     await eventually(lambda: router.worker.in_flight == 1)
-    await eventually(lambda: len(router.worker._connections) == 3)
-    await eventually(lambda: any(item._head_began for item in router.worker._connections))
+    await eventually(lambda: len(router.connections) == 3)
+    await eventually(lambda: any(item._head_began for item in router.connections))
     router.send(Drain(0.0, 30.0))
     assert await idle.end() == b""
     assert router.run is not None
@@ -334,7 +338,7 @@ async def test_before_accepting_stops_clients_may_come_and_go(lab: Lab) -> None:
     for _ in range(3):  # each leaves the worker without a connection
         got = await lab.ask(request())
         assert (got.status, got.field("connection")) == (200, "close")
-        await eventually(lambda: not router.worker._connections)
+        await eventually(lambda: not router.connections)
     assert router.run is not None
     assert not router.run.done()
 

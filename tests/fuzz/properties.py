@@ -20,7 +20,7 @@ REPLACED = (
     b"x-router-receipt", b"x-router-route", b"x-router-shadow", b"x-router-variant",
 )  # fmt: skip
 """Request fields that the router rewrites, or takes from strangers; `x-forwarded-*` as well."""
-OWN = (b"x-request-id", b"x-router-receipt", b"x-router-route", b"x-router-variant", b"date")
+OWN = (b"x-request-id", b"x-router-receipt", b"x-router-route", b"x-router-variant", b"date", b"via")
 """Response fields that the router writes."""
 
 

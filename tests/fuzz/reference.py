@@ -18,10 +18,11 @@ VCHAR = frozenset(range(0x21, 0x7F))
 TEXT = VCHAR | frozenset(range(0x80, 0x100)) | frozenset(b" \t")
 HOST = ALPHA | DIGIT | frozenset(b"-._~!$&'()*+,;=%")
 LENGTH_MAX_DIGITS = 18
-NEVER_NOMINATED = {
-    b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"expect",
-    b"set-cookie",
-}  # fmt: skip
+KEPT_IN_REQUESTS = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"cookie", b"expect")
+)
+KEPT_IN_RESPONSES = frozenset((b"content-length", b"transfer-encoding", b"set-cookie"))
+"""What `connection` may name in vain, because others rely on it."""
 HOP = {
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate",
     b"proxy-authorization", b"te", b"trailer", b"transfer-encoding", b"content-length", b"upgrade",
@@ -59,7 +60,9 @@ class Message:
 
     def end_to_end(self, apart_from: Iterable[bytes] = ()) -> dict[bytes, list[bytes]]:
         """Name -> values, without what belongs to the hop."""
-        nominated = set(elements(self.values(b"connection"))) - NEVER_NOMINATED
+        is_response = self.start[0].startswith(b"HTTP/")
+        kept_anyway = KEPT_IN_RESPONSES if is_response else KEPT_IN_REQUESTS
+        nominated = set(elements(self.values(b"connection"))) - kept_anyway
         gone = HOP | nominated | set(apart_from)
         kept: dict[bytes, list[bytes]] = {}
         for name, value in self.fields:

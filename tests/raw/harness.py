@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -332,12 +333,26 @@ class Client:
             return Outcome(bytes(self.received), "reset")
         return Outcome(bytes(self.received), "closed")
 
-    def is_read(self) -> bool:
-        """The router has taken everything that was sent (its receive queue is empty)."""
-        ours, theirs = self.sock.getsockname()[1], self.sock.getpeername()[1]
-        pattern = rf":{theirs:04X} [0-9A-F]+:{ours:04X} [0-9A-F]+ [0-9A-F]+:([0-9A-F]+)"
-        match = re.search(pattern, Path("/proc/net/tcp").read_text())
-        return match is None or int(match[1], 16) == 0
+    def until_read(self) -> "Client":
+        """Wait until the router has taken everything sent: its receive queue is empty."""
+        end_s = time.monotonic() + DEADLINE_S
+        while unread_bytes(self.sock):
+            assert time.monotonic() < end_s, "the router does not read"
+        return self
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """Bytes in the receive queue of a loopback connection's other end; see sock_diag(7)."""
+    (host, port), (peer_host, peer_port) = sock.getsockname(), sock.getpeername()
+    ends = struct.pack(">HH4s12x4s12x", peer_port, port, *map(socket.inet_aton, (peer_host, host)))
+    question = struct.pack("=BBxxI", socket.AF_INET, socket.IPPROTO_TCP, 0xFFFF) + ends
+    question += struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # any interface, any cookie
+    head = struct.pack("=IHHII", 16 + len(question), 20, 1, 0, 0)  # SOCK_DIAG_BY_FAMILY, REQUEST
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as diag:  # NETLINK_SOCK_DIAG
+        diag.send(head + question)
+        answer = diag.recv(4096)
+    (kind,) = struct.unpack_from("=H", answer, 4)
+    return struct.unpack_from("=I", answer, 16 + 56)[0] if kind == 20 else 0  # else: it is gone
 
 
 class Stand:

@@ -1,0 +1,1 @@
+"""Figures under faults that concern one connection: `python -m benchmarks.faults`."""

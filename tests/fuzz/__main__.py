@@ -1,0 +1,42 @@
+"""The long runs: `python -m tests.fuzz {pure,guided,requests,responses} --inputs N --seed S`.
+
+Prints what was tried, how much of it was accepted and how long it took. Fails at the first input
+that breaks an invariant and prints it.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.fuzz import pure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("kind", choices=["pure", "guided", "requests", "responses"])
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.kind == "guided":
+        from tests.fuzz import guided  # needs atheris
+
+        guided.main(options.inputs, options.seed)
+        return
+    began_s = time.monotonic()
+    if options.kind == "pure":
+        counted = pure.run(options.inputs, options.seed)
+    else:
+        from tests.fuzz import sockets
+        from tests.raw.harness import standing
+
+        run = sockets.requests if options.kind == "requests" else sockets.responses
+        with TemporaryDirectory() as name, standing(Path(name), {}) as stand:
+            counted = run(stand, options.inputs, options.seed)
+    took_s = time.monotonic() - began_s
+    found = ", ".join(f"{count} {what}" for what, count in sorted(counted.items()))
+    print(f"{options.kind}: {options.inputs} inputs, seed {options.seed}, {took_s:.0f} s: {found}")
+
+
+if __name__ == "__main__":
+    main()
