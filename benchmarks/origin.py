@@ -172,11 +172,12 @@ class _Connection:
 
 
 class Origin:
-    """The server: its listeners, and the streams that are due."""
+    """The server: its connections, and the streams that are due."""
 
     def __init__(self, listeners: list[socket.socket]) -> None:
         self.poller = Poller()
         self._due: list[_Stream] = []
+        self._clients: set[socket.socket] = set()
         for listener in listeners:
             listener.setblocking(False)
             self.poller.add(listener, partial(self._accept, listener))
@@ -205,12 +206,20 @@ class Origin:
 
     def forget(self, sock: socket.socket) -> None:
         self.poller.remove(sock)
+        self._clients.discard(sock)
         sock.close()
+
+    def close(self) -> None:
+        """Close every connection; the listeners are the caller's."""
+        for sock in self._clients:
+            sock.close()
+        self.poller.close()
 
     def _accept(self, listener: socket.socket) -> None:
         sock, _ = listener.accept()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._clients.add(sock)
         self.poller.add(sock, _Connection(sock, self).on_ready)
 
 

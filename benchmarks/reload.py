@@ -3,7 +3,7 @@
 1. The same open loop runs without and with reloads, alternately, on one started router.
 2. A reload rewrites the file (write beside, rename over) and changes every route's weight; the
    next begins when the log says that it is in use, so they follow each other at once. (To ask
-   `/metrics` for it would cost control and worker more than the reload does.)
+   `/metrics` again and again would keep control and worker busy, and so be part of the load.)
 3. This is done twice. *Together*: control and worker share one core, which is harder than in use,
    for what control computes the worker has to wait for. *Apart*: control shares the core of the
    load instead, as on a machine of two cores; then it makes the load late, which is shown.

@@ -30,8 +30,6 @@ from benchmarks.openloop import OpenLoop
 from benchmarks.poller import Poller, exact_timers
 from benchmarks.procs import cpu_ns
 
-_LEAD_S: Final = 0.5
-"""From the moment when all streams are open to the first unit."""
 _WARM_UP_S: Final = 1.0
 _TAIL_S: Final = 0.3
 _END_WITHIN_S: Final = 5.0
@@ -40,10 +38,20 @@ _END_WITHIN_S: Final = 5.0
 class Client:
     """All streams of one run, in this process."""
 
-    def __init__(self, kind: str, port: int, connections: int, rate: float, seconds: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        port: int,
+        *,
+        connections: int,
+        rate: float,
+        seconds: float,
+        warm_up_s: float = _WARM_UP_S,
+    ) -> None:
         self._seconds = seconds
+        self._warm_up_s = warm_up_s
         self._every_ns = int(connections / rate * 1e9)
-        total_s = _WARM_UP_S + seconds + _TAIL_S
+        total_s = warm_up_s + seconds + _TAIL_S
         count = max(1, int(total_s * 1e9 / self._every_ns))
         self._tally = Tally()
         self._poller = Poller()
@@ -60,13 +68,14 @@ class Client:
         Raises:
             BenchmarkError: a unit was lost, changed, or did not come in time.
         """
-        start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        # half a warm-up from when streams are asked for to the first unit, then a whole one
+        start_ns = time.monotonic_ns() + int(self._warm_up_s / 2 * 1e9)
         phases = random.Random(1)
         for stream in self._streams:
             stream.start(self._poller, start_ns + phases.randrange(self._every_ns))
             if isinstance(stream, Messages):
                 heapq.heappush(self._due, stream)
-        begin_ns = start_ns + int(_WARM_UP_S * 1e9)
+        begin_ns = start_ns + int(self._warm_up_s * 1e9)
         end_ns = begin_ns + int(self._seconds * 1e9)
         self._run(begin_ns)
         print("BEGIN", flush=True)
@@ -172,7 +181,13 @@ def main() -> int:
     parser.add_argument("connections", type=int)
     args = parser.parse_args()
     try:
-        client = Client(args.kind, args.port, args.connections, args.rate, args.seconds)
+        client = Client(
+            args.kind,
+            args.port,
+            connections=args.connections,
+            rate=args.rate,
+            seconds=args.seconds,
+        )
         exact_timers()
         result = client.measure()
     except (BenchmarkError, OSError) as error:

@@ -6,6 +6,7 @@ Prints a table of aims and what was measured. The worst of all repetitions count
 import argparse
 import gc
 import resource
+import shlex
 import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
@@ -70,7 +71,8 @@ def main() -> int:
     except BenchmarkError as error:
         print(f"benchmark stopped: {error}", file=sys.stderr)
         return 1
-    facts = machine.facts()
+    command = shlex.join(["python", "-m", "benchmarks.faults", *sys.argv[1:]])
+    facts = machine.facts() | {"command": command}
     rows = [[f.name, f.aim, f.measured, "met" if f.is_met else "MISSED"] for f in figures]
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
     print(table(["", "aim", "measured", ""], rows))

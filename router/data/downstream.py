@@ -6,6 +6,7 @@ the connection is closed, but only after the client had a chance to read our ans
 
 import asyncio
 import fcntl
+import re
 import socket
 import struct
 import sys
@@ -44,6 +45,7 @@ PIPELINE_MAX_BYTES: Final = 4 * 1024
 """Bytes of further requests kept while one is in progress; past that we stop reading."""
 LINGER_S: Final = 2.0
 """How long a client may take to read our last answer before the connection is closed."""
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
 class Downstream(asyncio.Protocol):
@@ -195,8 +197,10 @@ class Downstream(asyncio.Protocol):
         seen = len(self._buffer)
         if seen:
             data = self._buffer + data
-        elif data.startswith(b"\r\n"):
-            data = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
+        if seen <= 1 and data.startswith(b"\r\n"):
+            # RFC 9112 section 2.2: empty lines before a request are ignored
+            data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches
+            seen = 0
         end = data.find(b"\r\n\r\n", max(0, seen - 3))
         limit = self.worker.limits.head_bytes
         try:

@@ -3,16 +3,20 @@
 Strategy: an item states its deadline in an attribute, which costs a request one store. It sits in
 the slot of some earlier or equal time; when that slot comes up the wheel looks at the attribute and
 either calls the item or moves it on. So a kept-alive connection is touched by the wheel about once
-per timeout, not once per request.
+per timeout, not once per request. When many are due at once other events come in between.
 """
 
 import asyncio
+from collections import deque
 from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
 TICK_S: Final = 0.1
 """Deadlines are kept to within this much, late."""
+BATCH_MAX: Final = 32
+"""Items looked at before other events get their turn: refusing 1,000 slow clients takes 40 to 200
+ms, which must not be the delay of everybody else."""
 
 
 class Timed(Protocol):
@@ -35,11 +39,12 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, set[Timed]] = {}
+        self._due: deque[Timed] = deque()
         self._done_tick = int(monotonic() / TICK_S)
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Wheel [{sum(map(len, self._slots.values()))} items]>"
+        return f"<Wheel [{len(self._due) + sum(map(len, self._slots.values()))} items]>"
 
     def start(self) -> None:
         """Begin to turn."""
@@ -50,6 +55,7 @@ class Wheel:
         if self._timer is not None:
             self._timer.cancel()
         self._slots.clear()
+        self._due.clear()
 
     def arm(self, item: Timed, deadline: float) -> None:
         """Set `item`'s deadline, moving it to an earlier slot when it must be looked at sooner."""
@@ -82,14 +88,25 @@ class Wheel:
         else:
             due = [tick for tick in range(self._done_tick + 1, now_tick + 1) if tick in self._slots]
         self._done_tick = now_tick
+        is_working = bool(self._due)
         for tick in due:
-            for item in self._slots.pop(tick):
-                item.slot_s = inf
-                if item.deadline <= now:
-                    item.deadline = inf
-                    self._call(item)
-                elif item.deadline != inf:
-                    self._put(item, item.deadline)
+            self._due.extend(self._slots.pop(tick))
+        if not is_working:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at some of the items that are due, and at the others after a round of events."""
+        due, now = self._due, monotonic()
+        for _ in range(min(len(due), BATCH_MAX)):
+            item = due.popleft()
+            item.slot_s = inf
+            if item.deadline <= now:
+                item.deadline = inf
+                self._call(item)
+            elif item.deadline != inf:
+                self._put(item, item.deadline)
+        if due:
+            self._loop.call_soon(self._look)
 
     def _call(self, item: Timed) -> None:
         """Call `item`. Its failure is reported, and must not cost the others their deadlines."""

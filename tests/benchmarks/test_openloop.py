@@ -67,6 +67,31 @@ def test_a_connection_that_the_server_announces_to_close_is_replaced(origin_port
     assert measure(origin_port, [b"GET /last HTTP/1.1\r\n\r\n"], arrivals, 1).failed == 0
 
 
+def test_a_request_larger_than_the_socket_takes_at_once_is_sent_whole() -> None:
+    body = b"x" * 8_000_000
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    def serve(server: socket.socket) -> None:
+        client, _ = server.accept()
+        with client, client.makefile("rb") as stream:
+            for _ in range(2):
+                assert stream.read(len(request)) == request
+                client.sendall(_OK)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        result = measure(server.getsockname()[1], [request], [0.0, 0.001], 1)
+        thread.join(10)
+    assert (result.requests, result.failed) == (2, 0)
+
+
+def test_waiting_for_an_idle_connection_is_not_lateness(origin_port: int) -> None:
+    # one connection for 1,000 requests at once: long waits, of which the client is not the cause
+    result = measure(origin_port, [b"GET /ok HTTP/1.1\r\n\r\n"], [0.0] * 1000, 1)
+    assert result.late_p99_us <= result.late_max_us < result.p50_us
+
+
 def test_latency_counts_from_when_a_request_was_due(origin_port: int) -> None:
     # 1,000 requests due at once on one connection: the last waited for all others.
     result = measure(origin_port, [b"GET /ok HTTP/1.1\r\n\r\n"], [0.0] * 1000, 1)

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import workload
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers import PEERS, POINTSMAN
+from benchmarks.peers import POINTSMAN, select
 from benchmarks.workload import Places, build_requests, read_requests, write_requests
 
 _PLACES = Places(Path("/run/x"), port=1, admin_port=2, v1_port=3, v2_port=4)
@@ -44,17 +44,30 @@ def test_an_unknown_workload_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", workload.names())
-def test_a_workload_brings_a_config_for_every_proxy(name: str, tmp_path: Path) -> None:
+def test_a_workload_brings_a_config_for_each_of_its_proxies(name: str, tmp_path: Path) -> None:
     places = Places(tmp_path, port=1, admin_port=2, v1_port=3, v2_port=4)
-    workload.load(name).render(places)
-    for peer in (POINTSMAN, *PEERS):
+    chosen = workload.load(name)
+    chosen.render(places)
+    for peer in (POINTSMAN, *select(list(chosen.peers))):
         for argument in (*peer.arguments, *peer.environment.values()):
             filled = places.fill(argument).rpartition("=")[2]
             if filled.startswith(str(tmp_path)):
                 assert Path(filled).exists(), f"{name} has nothing for {peer.name}: {argument}"
-    assert (tmp_path / "origin.conf").exists()
     assert not any("@PORT@" in path.read_text() for path in tmp_path.iterdir())
-    assert len(set(workload.load(name).requests())) == workload.USERS
+    requests = chosen.requests()
+    assert len(set(requests)) == len(requests) == (0 if chosen.stream else chosen.users)
+
+
+def test_an_upload_is_of_1_mib() -> None:
+    head, _, body = workload.load("upload-1MiB").requests()[0].partition(b"\r\n\r\n")
+    assert len(body) == 1024 * 1024
+    assert b"\r\nContent-Length: 1048576" in head
+
+
+def test_a_split_is_ready_when_its_route_answers() -> None:
+    split = workload.load("json_canary")
+    assert split.ready_request() == split.requests()[0]
+    assert workload.load("sse").ready_request().startswith(b"GET /ready HTTP/1.1\r\n")
 
 
 def test_free_ports_are_distinct() -> None:

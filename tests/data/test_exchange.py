@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.data.harness import Lab, Received, Wire, document, request, response, soon
+from router.data import downstream
+from tests.data.harness import Lab, Received, Wire, document, eventually, request, response, soon
 
 SIZES = (1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5 * 1024 * 1024)
 
@@ -240,6 +241,27 @@ async def test_an_early_answer_is_relayed_and_the_connections_are_given_up(lab: 
     assert got.field("connection") == "close"
     assert await client.end() == b""
     assert await soon(origin.wires[0].ended.wait()) is True
+
+
+async def test_after_an_early_answer_the_rest_of_the_body_is_taken_and_dropped(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the client might never come to read the answer."""
+    monkeypatch.setattr(downstream, "LINGER_S", 60.0)
+    go_on = asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await go_on.wait()
+        wire.send(response(b"too big", status=b"413 Content Too Large"))
+
+    router = await lab.start(document(await lab.origin(script, send_buffer=4096)))
+    client = await lab.client()
+    client.send(request(b"POST", b"/", None, b"content-length: 90000000"), bytes(20_000_000))
+    await eventually(lambda: any(item._is_paused for item in router.connections))
+    go_on.set()
+    assert (await client.message()).body == b"too big"
+    await client.drained()
 
 
 async def test_a_body_goes_on_after_the_answer_began(lab: Lab) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 
+from router.data.exchange import Exchange
 from router.messages import EndpointHealth
 from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response, soon
 
@@ -29,6 +31,11 @@ async def _deaf() -> AsyncIterator[str]:
             sock.setblocking(False)
             sock.connect_ex(address)
         yield f"http://127.0.0.1:{address[1]}"
+
+
+def _has_come(origin: Origin, end: bytes) -> bool:
+    """The bytes that the endpoint got end so."""
+    return bool(origin.wires) and origin.wires[0].received.endswith(end)
 
 
 async def never(wire: Wire) -> None:
@@ -201,6 +208,7 @@ async def test_an_answer_that_stops_in_its_middle_is_cut(lab: Lab, framing: str)
 
 
 async def test_the_wait_for_an_answer_is_not_cut_by_the_idle_time(lab: Lab) -> None:
+    """Not even when the endpoint took the end of the request late."""
     answer = asyncio.Event()
 
     async def script(wire: Wire) -> None:
@@ -208,11 +216,15 @@ async def test_the_wait_for_an_answer_is_not_cut_by_the_idle_time(lab: Lab) -> N
         await answer.wait()
         wire.send(response())
 
-    origin = await lab.origin(script, send_buffer=4096)
-    await lab.start(document(origin, timeout={"idle": "50ms", "first_byte": "60s"}))
+    origin = await lab.origin(script)
+    router = await lab.start(document(origin, timeout={"idle": "50ms", "first_byte": "60s"}))
     client = await lab.client()
-    client.send(request(b"POST", b"/", b"x" * 4_000_000))  # more than fits any buffer
-    await eventually(lambda: len(origin.wires) == 1 and len(origin.wires[0].received) > 4_000_000)
+    client.send(request(b"POST", b"/", b"x"))
+    await eventually(lambda: origin.wires and origin.wires[0].received.endswith(b"x"))
+    (connection,) = router.connections
+    assert isinstance(connection.handler, Exchange)
+    connection.handler.on_upstream_paused()
+    connection.handler.on_upstream_resumed()
     await asyncio.sleep(0.2)  # not a wait: four times the idle time passes
     answer.set()
     assert (await client.message()).status == 200
@@ -220,13 +232,14 @@ async def test_the_wait_for_an_answer_is_not_cut_by_the_idle_time(lab: Lab) -> N
 
 async def test_a_client_slower_than_the_idle_time_is_not_the_endpoints_fault(lab: Lab) -> None:
     origin = await lab.answering()
-    config = document(origin, timeout={"idle": "50ms"})
-    router = await lab.start(config)
+    router = await lab.start(document(origin, timeout={"idle": "50ms"}))
     client = await lab.client()
-    client.send(request(b"POST", b"/", None, b"content-length: 2"), b"x")
-    await eventually(lambda: origin.wires and origin.wires[0].received.endswith(b"x"))
-    await asyncio.sleep(0.2)  # not a wait: four times the idle time passes
-    client.send(b"y")
+    client.send(request(b"POST", b"/", None, b"content-length: 3"))
+    for piece in (b"x", b"y"):
+        client.send(piece)
+        await eventually(partial(_has_come, origin, piece))
+        await asyncio.sleep(0.2)  # not a wait: four times the idle time passes
+    client.send(b"z")
     assert (await client.message()).status == 200
     await router.flush()
     assert router.requests == {("all", "v1", "2xx"): 1}
@@ -442,6 +455,30 @@ async def test_a_connection_with_unsent_request_bytes_is_not_used_again(lab: Lab
     client.close()
     body = await lab.ask(request(b"POST", b"/", b"again"))
     assert body.body == b"second"
+
+
+async def test_a_connection_given_back_is_not_paused_by_its_last_client(lab: Lab) -> None:
+    """A whole answer in one piece, to a client that reads none of it."""
+    origin = await lab.origin(never)
+    router = await lab.start(document(origin))
+    slow = await lab.client(receive_buffer=4096)
+    slow.send(request())
+    await eventually(lambda: origin.wires and origin.wires[0].received)
+    (connection,) = router.connections
+    accepted = connection.transport.get_extra_info("socket")
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    assert isinstance(connection.handler, Exchange)
+    upstream = connection.handler.upstream
+    assert upstream is not None
+    upstream.data_received(response(bytes(200_000)))
+    await eventually(lambda: connection._is_write_paused)
+    assert upstream in router.pool().endpoints[0].idle
+    fast = await lab.client()
+    fast.send(request())
+    await eventually(lambda: origin.wires[0].received.count(b"GET /") == 2)
+    origin.wires[0].send(response())
+    assert (await fast.message()).body == b"ok"
+    slow.reset()
 
 
 def _is_stuffed(lab: Lab) -> bool:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from router.demo import processes
 from router.demo.processes import Child, DemoError, run_beside, run_guarded
 
 SAY_READY = """import os; print('{"event": "ready", "pid": %d}' % os.getpid(), flush=True)\n"""
@@ -96,7 +97,10 @@ async def test_a_child_that_stops_with_another_status_is_an_error() -> None:
         await child.stop()
 
 
-async def test_a_dead_child_is_blamed_for_the_error_that_it_caused() -> None:
+async def test_a_dead_child_is_blamed_for_the_error_that_it_caused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_BLAME_PATIENCE_S", PATIENCE_S)
     child = await start(SAY_READY + "os._exit(3)")
 
     async def main() -> None:

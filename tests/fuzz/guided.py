@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
+import atheris  # type: ignore[import-untyped]  # publishes no types; not in the test extra
 
 with atheris.instrument_imports(include=["router"]):
     from tests.fuzz.properties import Properties

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row of a table is one line
 """Seeds and mutations: messages that are nearly right.
 
 A mutant is a seed with one to four edits of the kinds that have fooled HTTP parsers. Everything

@@ -20,7 +20,14 @@ REPLACED = (
     b"x-router-receipt", b"x-router-route", b"x-router-shadow", b"x-router-variant",
 )  # fmt: skip
 """Request fields that the router rewrites, or takes from strangers; `x-forwarded-*` as well."""
-OWN = (b"x-request-id", b"x-router-receipt", b"x-router-route", b"x-router-variant", b"date", b"via")
+OWN = (
+    b"x-request-id",
+    b"x-router-receipt",
+    b"x-router-route",
+    b"x-router-variant",
+    b"date",
+    b"via",
+)
 """Response fields that the router writes."""
 
 
@@ -88,7 +95,7 @@ class Properties:
         if bodiless:
             assert head.body_bytes == 0
         else:
-            expected = {None: UNTIL_CLOSE, b"chunked": CHUNKED}.get(how, how)  # type: ignore[call-overload]  # keys are of both types
+            expected = UNTIL_CLOSE if how is None else CHUNKED if isinstance(how, bytes) else how
             assert head.body_bytes == expected
         assert head.framed.startswith(head.relayed)
         line, fields, end = reference.head_at(head.framed + b"\r\n", 0)

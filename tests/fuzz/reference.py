@@ -128,7 +128,7 @@ def head_at(data: bytes, position: int) -> tuple[bytes, Fields, int]:
     return line, fields, position
 
 
-def framing(fields: Fields, minor: int) -> int | None | bytes:
+def framing(fields: Fields, minor: int) -> int | bytes | None:
     """A length, `b"chunked"`, or None when neither field is there (RFC 9112 section 6)."""
     lengths = [value for name, value in fields if name == b"content-length"]
     codings = [value for name, value in fields if name == b"transfer-encoding"]
@@ -259,7 +259,9 @@ def read_requests(data: bytes) -> Stream:
     stream, position = Stream(), 0
     try:
         while position < len(data):
-            begin = position + 2 if data.startswith(CRLF, position) else position
+            begin = position
+            while data.startswith(CRLF, begin):  # RFC 9112 section 2.2
+                begin += 2
             if begin == len(data):
                 break
             line, fields, position = head_at(data, begin)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row of a table is one line
 """Answers of an endpoint that may not be passed on: (rule, bytes). Each must become a 502."""
 
 Case = tuple[str, bytes]

@@ -9,9 +9,7 @@ from tests.raw.harness import Stand, standing
 
 @pytest.fixture(scope="session")
 def _plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with standing(
-        tmp_path_factory.mktemp("plain"), {}, trusted_proxies=["127.0.0.9/32"]
-    ) as stand:
+    with standing(tmp_path_factory.mktemp("plain"), {}, trusted_proxies=["127.0.0.9/32"]) as stand:
         yield stand
 
 

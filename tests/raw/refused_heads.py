@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row of a table is one line
 """Request heads that may not be relayed, by rule: (rule, bytes, reason of the refusal).
 
 `head()` completes field lines to a POST; a case about the request line or the host is whole bytes.
@@ -242,7 +243,9 @@ REQUEST_LINES: list[Case] = [
     ("connect-to-a-path", b"CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n", METHOD),
     ("trace", b"TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", METHOD),
     ("trace-with-max-forwards", b"TRACE / HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n", METHOD),
-    ("two-empty-lines-first", b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", MALFORMED),
+    ("lf-first", b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", MALFORMED),
+    ("cr-first", b"\rGET / HTTP/1.1\r\nHost: h\r\n\r\n", MALFORMED),
+    ("empty-line-and-lf-first", b"\r\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", MALFORMED),
     ("tls-client-hello", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03\r\n\r\n", MALFORMED),
     ("ssh-banner", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", MALFORMED),
     ("response-as-request", b"HTTP/1.1 200 OK\r\nHost: h\r\n\r\n", MALFORMED),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row of a table is one line
 """Published attacks on HTTP implementations, by their names, against this one.
 
 Every attack tries to make the origin see a request for `HIDDEN` that the router did not see, or to
@@ -6,7 +7,8 @@ get something past the router. It must be refused, or be one request to both.
 
 import pytest
 
-from tests.raw.harness import OK, Stand, Step, head
+from tests.raw.harness import Stand, head
+from tests.raw.origin import OK, Step
 from tests.serve.harness import poll
 
 HIDDEN = b"/hidden"
@@ -125,7 +127,7 @@ def test_cve_2026_2833_bytes_after_an_upgrade_wait_for_the_101(stand: Stand) -> 
     assert [answer.status for answer in outcome.answers()] == [403, 200]
     # what followed was read as a request of its own, with our fields, not tunnelled
     assert all(m.values(b"x-forwarded-for") for m in stand.origin.asked(HIDDEN))
-    stand.origin.link_of(HIDDEN).requests.clear()
+    stand.origin.requests.clear()
 
 
 @pytest.mark.parametrize("line", [LONG, TE])
@@ -148,7 +150,11 @@ def test_cve_2024_23326_a_200_with_upgrade_opens_no_tunnel(stand: Stand) -> None
 
 def test_h2c_upgrade_is_not_passed_on(stand: Stand) -> None:
     target = stand.target()
-    lines = (b"Connection: close, Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA")
+    lines = (
+        b"Connection: close, Upgrade, HTTP2-Settings",
+        b"Upgrade: h2c",
+        b"HTTP2-Settings: AAMA",
+    )
     assert stand.send(head(target, *lines)).only.status == 200
     request = stand.origin.asked(target)[0]
     assert not {b"upgrade", b"http2-settings", b"connection"} & {n for n, _ in request.fields}

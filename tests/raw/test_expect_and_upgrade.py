@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.raw.harness import OK, Stand, Step, head
+from tests.raw.harness import Stand, head
+from tests.raw.origin import OK, Step
 from tests.serve.harness import poll
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -69,9 +70,7 @@ def test_what_follows_an_unsent_body_is_not_read_as_a_request(stand: Stand) -> N
     target, hidden = stand.target(), stand.target()
     stand.origin.script(target, OK.replace(b"200 OK", b"401 No"), Step.HOLD)
     body = head(hidden)
-    raw = head(
-        target, b"Expect: 100-continue", b"Content-Length: %d" % len(body), method=b"POST"
-    )
+    raw = head(target, b"Expect: 100-continue", b"Content-Length: %d" % len(body), method=b"POST")
     with stand.client() as client:
         client.send(raw).until(b"401 No")
         outcome = client.send(body, head(hidden)).end()
@@ -201,7 +200,9 @@ def test_an_upgrade_that_could_hide_a_body_is_not_passed_on(stand: Stand, raw: b
     assert seen.values(b"upgrade") == seen.values(b"connection") == []
 
 
-@pytest.mark.parametrize("protocol", [b"h2c", b"websocket, h2c", b"HTTP/2.0", b"TLS/1.0", b"irc/6.9"])
+@pytest.mark.parametrize(
+    "protocol", [b"h2c", b"websocket, h2c", b"HTTP/2.0", b"TLS/1.0", b"irc/6.9"]
+)
 def test_a_protocol_other_than_websocket_is_not_passed_on(stand: Stand, protocol: bytes) -> None:
     target = stand.target()
     raw = head(target, b"Connection: Upgrade, close", b"Upgrade: " + protocol)

@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from tests.raw.harness import OK, Outcome, Stand, Step, head
+from tests.raw.client import Outcome
+from tests.raw.harness import Stand, head
+from tests.raw.origin import OK, Step
 from tests.serve.harness import poll
 
 CLOSE = b"Connection: close"
@@ -80,9 +82,7 @@ def test_number_of_headers(small: Stand, count: int, refused: tuple[int, str] | 
 @pytest.mark.parametrize(
     ("size", "refused"), [(999, None), (1000, None), (1001, BODY_TOO_LARGE), (9000, BODY_TOO_LARGE)]
 )
-def test_body_bytes(
-    small: Stand, size: int, refused: tuple[int, str] | None, framing: str
-) -> None:
+def test_body_bytes(small: Stand, size: int, refused: tuple[int, str] | None, framing: str) -> None:
     target = small.target()
     if framing == "length":
         raw = head(target, CLOSE, b"Content-Length: %d" % size, method=b"POST") + b"a" * size
@@ -290,7 +290,7 @@ def test_requests_in_progress(crowded: Stand) -> None:
     with contextlib.ExitStack() as stack:
         crowded.origin.script(held := crowded.target(), Step.READ, Step.HOLD)
         for number in range(2):
-            client = stack.enter_context(crowded.client("127.0.0.%d" % (4 + number)))
+            client = stack.enter_context(crowded.client(f"127.0.0.{4 + number}"))
             client.send(head(held))
         busy = "pointsman_requests_in_flight"
         poll(lambda: crowded.counted(busy) == 2, "busy")

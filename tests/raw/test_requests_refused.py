@@ -84,9 +84,11 @@ def test_a_good_request_before_a_bad_one_is_answered_first(stand: Stand, first: 
     assert len(stand.origin.asked(target)) == 1
 
 
-def test_an_empty_line_before_a_request_is_ignored(stand: Stand) -> None:
-    target = stand.target()
-    assert stand.send(b"\r\n" + head(target, b"Connection: close")).only.status == 200
+@pytest.mark.parametrize("pieces", ["whole", "singly"])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_empty_lines_before_a_request_are_ignored(stand: Stand, count: int, pieces: str) -> None:
+    raw = b"\r\n" * count + head(stand.target(), b"Connection: close")
+    assert stand.send(*([raw] if pieces == "whole" else singly(raw))).only.status == 200
 
 
 def test_bytes_of_a_head_that_never_ends_reach_nobody(stand: Stand) -> None:
