@@ -35,8 +35,6 @@ class RouteBinding:
     route: Route
     assign: Callable[[Request, float], Decision]
     variants: dict[str, VariantBinding]
-    unanswered: Tally
-    """Counts requests that no variant answered."""
     mirrors: tuple[Mirror, ...]
     receipt_key: bytes
     """Empty when the route gives no receipts."""
@@ -106,7 +104,6 @@ def bind(
                     item.name: _bind_variant(route, item.name, pools[item.name], stats)
                     for item in route.options.variants()
                 },
-                unanswered=stats.tally(route.name, ""),
                 mirrors=tuple(
                     _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
                     for shadow in route.config.shadow

@@ -22,6 +22,7 @@ from router.data.roles import Handler
 from router.data.tunnel import Tunnel
 from router.errors import (
     HEAD_TOO_LARGE,
+    INTERNAL,
     MALFORMED,
     SLOW_CLIENT,
     TARGET_TOO_LONG,
@@ -94,16 +95,21 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return  # lingering: what comes now is nobody's
-        if self._body is not None:
-            self._read_body(self._body, data)
-        elif self._tunnel is not None:
-            self._tunnel.on_request_body(data, False)
-        elif self.handler is None and not self._is_write_paused:
-            self._read_head(data)
-        else:
-            self._buffer += data
-            if len(self._buffer) > PIPELINE_MAX_BYTES:
-                self.pause_reading()
+        try:
+            if self._body is not None:
+                self._read_body(self._body, data)
+            elif self._tunnel is not None:
+                self._tunnel.on_request_body(data, False)
+            elif self.handler is None and not self._is_write_paused:
+                self._read_head(data)
+            else:
+                self._buffer += data
+                if len(self._buffer) > PIPELINE_MAX_BYTES:
+                    self.pause_reading()
+        except Exception as error:
+            # a bug of ours ends this request, and is told; nobody else notices
+            self.worker.outbox.report_bug(error)
+            self._refuse(HeadError(INTERNAL, "the router failed on this request"))
 
     def eof_received(self) -> bool:
         """A client that closes its side gets nothing more: its endpoint's work is cancelled.

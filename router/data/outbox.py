@@ -25,6 +25,10 @@ class Outbox:
         self._loop = loop
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
+    def report_bug(self, error: Exception) -> None:
+        """Tell of an exception that no request should have been able to cause."""
+        self._loop.call_exception_handler({"message": "a request failed", "exception": error})
+
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send `data` on `transport` before the loop sleeps."""
         waiting = self._waiting

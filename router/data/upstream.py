@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from router.data.roles import Call
 from router.errors import (
+    INTERNAL,
     UPSTREAM_FIRST_BYTE_TIMEOUT,
     UPSTREAM_IDLE_TIMEOUT,
     UPSTREAM_MALFORMED,
@@ -52,7 +53,7 @@ class Upstream(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_decoder", "_eof", "_interims", "_keep_alive", "_keep_alive_s", "_paused",
-        "_reading", "_remaining", "call", "deadline", "idle_since_s", "is_reused", "pool",
+        "_reading", "_remaining", "call", "deadline", "idle_since_s", "pool",
         "slot_s", "transport",
     )  # fmt: skip
 
@@ -63,7 +64,6 @@ class Upstream(asyncio.Protocol):
         self.deadline = inf
         self.slot_s = inf
         self.idle_since_s = 0.0
-        self.is_reused = False
         self._keep_alive_s = pool.keep_alive_s
         self._eof = False
         # per request
@@ -172,21 +172,25 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         call = self.call
-        if call is None:
-            self.pool.count_failure("unsolicited")
-            self.transport.abort()
-        elif self._reading == _Reading.HEAD:
-            try:
+        try:
+            if call is None:
+                self.pool.count_failure("unsolicited")
+                self.transport.abort()
+            elif self._reading == _Reading.HEAD:
                 self._read_head(data, call)
-            except HeadError as error:
-                self._fail(error.refusal, error.detail)
-        elif self._reading == _Reading.LENGTH:
-            self._read_length(data, call)
-        elif self._reading == _Reading.CHUNKED:
-            self._read_chunked(data, call)
-        else:
-            self.expect_progress()
-            call.on_body(data, False)
+            elif self._reading == _Reading.LENGTH:
+                self._read_length(data, call)
+            elif self._reading == _Reading.CHUNKED:
+                self._read_chunked(data, call)
+            else:
+                self.expect_progress()
+                call.on_body(data, False)
+        except HeadError as error:
+            self._fail(error.refusal, error.detail)
+        except Exception as error:
+            # a bug of ours ends this exchange, and is told; nobody else notices
+            self.pool.outbox.report_bug(error)
+            self._fail(INTERNAL, "the router failed on this response")
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -300,11 +304,7 @@ class Upstream(asyncio.Protocol):
     def _read_chunked(self, data: bytes, call: Call) -> None:
         decoder = self._decoder
         assert decoder is not None  # noqa: S101 - set together with _Reading.CHUNKED
-        try:
-            payload = decoder.feed(data)
-        except HeadError as error:
-            self._fail(error.refusal, error.detail)
-            return
+        payload = decoder.feed(data)
         if decoder.done:
             self._decoder = None
             self._complete(has_more=bool(decoder.rest))
@@ -342,7 +342,6 @@ class Upstream(asyncio.Protocol):
         """Return to the pool, fit for another call."""
         now = monotonic()
         self.idle_since_s = now
-        self.is_reused = True
         deadline = now + self._keep_alive_s
         self.deadline = deadline
         if deadline < self.slot_s:

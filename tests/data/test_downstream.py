@@ -14,6 +14,28 @@ def limited(config: dict[str, Any], **limits: Any) -> dict[str, Any]:
     return {**config, "downstream": limits}
 
 
+# a bug of ours
+
+
+async def test_a_bug_ends_one_request_with_a_500_and_is_reported(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = await lab.answering()
+    router = await lab.start(document(origin))
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    client, neighbour = await lab.client(), await lab.client()
+    with monkeypatch.context() as broken:
+        broken.setattr(router.worker.parser, "parse", lambda *_: 1 / 0)
+        client.send(request(b"GET", b"/"))
+        got = await client.message()
+    assert (got.status, got.problem()) == (500, "internal")
+    assert await client.end() == b""
+    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError]
+    neighbour.send(request(b"GET", b"/"))
+    assert (await neighbour.message()).status == 200
+
+
 # what is refused
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from router.data.wheel import TICK_S, Wheel
+from router.data.wheel import BATCH_MAX, TICK_S, Wheel
 from tests.data.scripted import Clock, Loop
 
 
@@ -131,3 +131,14 @@ def test_an_item_that_fails_is_reported_and_does_not_take_the_others_along(bench
     bench.pass_s(2)
     assert [item.fired for item in items] == [1, 1, 0, 1, 1]
     assert [str(context["exception"]) for context in bench.loop.reported] == ["on purpose"]
+
+
+def test_other_events_get_their_turn_when_many_items_are_due(bench: Bench) -> None:
+    items = [Item() for _ in range(3 * BATCH_MAX)]
+    for item in items:
+        bench.wheel.arm(item, bench.clock.now + 1)
+    bench.pass_s(2)
+    for turn in (1, 2, 3):
+        assert sum(item.fired for item in items) == turn * BATCH_MAX
+        bench.loop.turn()
+    assert {item.fired for item in items} == {1}

@@ -296,6 +296,25 @@ def test_forwarding_fields_are_believed_from_a_trusted_proxy_only(
         assert seen.count(b"x-forwarded-for:") == seen.count(b"x-forwarded-host:") == 1
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"GET %b HTTP/1.1\r\nVia: 1.1 p\r\nConnection: close\r\n", id="beside-via"),
+        pytest.param(b"GET %b HTTP/1.0\r\n", id="in-http-1.0"),
+        pytest.param(b"GET %b HTTP/1.1\r\nForwarded: for=1.2.3.4\r\nConnection: close\r\n", id="2"),
+    ],
+)  # fmt: skip
+def test_a_stranger_cannot_forge_forwarding_fields(stand: Stand, raw: bytes) -> None:
+    target = stand.target()
+    forged = b"".join(
+        b"X-Forwarded-%b: evil\r\n" % name for name in (b"For", b"Host", b"Proto", b"Port", b"By")
+    )
+    seen = relayed(stand, raw % target + b"Host: h\r\n" + forged + b"\r\n", target)
+    assert b"evil" not in seen
+    assert b"1.2.3.4" not in seen
+    assert b"\r\nx-forwarded-for: 127.0.0.1\r\n" in seen
+
+
 def test_http_1_0_is_relayed_as_1_1_and_closed(stand: Stand) -> None:
     target = stand.target()
     raw = b"GET %b HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n" % target
