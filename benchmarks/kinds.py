@@ -67,9 +67,12 @@ class Stream:
 
     def on_ready(self) -> None:
         """Raises BenchmarkError when the stream ended, or brought what it should not."""
-        content = self._sock.recv(_READ_BYTES)
+        try:
+            content = self._sock.recv(_READ_BYTES)
+        except OSError as error:
+            raise self._broken(error) from error
         if not content:
-            raise BenchmarkError(f"a stream was closed after {self._seen} of {self._count} units")
+            raise self._broken("closed")
         self._received += content
         self._on_bytes()
 
@@ -78,6 +81,9 @@ class Stream:
 
     def _on_bytes(self) -> None:
         raise NotImplementedError
+
+    def _broken(self, why: object) -> BenchmarkError:
+        return BenchmarkError(f"a stream ended after {self._seen} of {self._count} units: {why}")
 
     def _count_one(self, stamp: Stamp) -> None:
         self._tally.count(stamp, self._seen)
@@ -162,10 +168,18 @@ class Messages(Stream):
         super().start(poller, first_ns)
 
     def send(self) -> bool:
-        """Send the message that is due. False when it was the last."""
+        """Send the message that is due. False when it was the last.
+
+        Raises:
+            BenchmarkError: the connection has ended, or the proxy takes no more bytes.
+        """
         frame = message(Stamp(self._sent, self.due_ns, time.monotonic_ns()), _MASK)
-        if self._sock.send(frame) != len(frame):
-            raise BenchmarkError("a message did not fit the socket: the proxy has stalled")
+        try:
+            sent = self._sock.send(frame)
+        except OSError as error:
+            raise self._broken(error) from error
+        if sent != len(frame):
+            raise self._broken(f"it took {sent} of {len(frame)} bytes, the proxy has stalled")
         self._sent += 1
         self.due_ns += self._every_ns
         return self._sent < self._count

@@ -109,7 +109,7 @@ async def endless() -> list[Figure]:
                     f"{expected} within 64 KiB, memory <= + 1 MiB",
                     f"{status} after {sent / 1024:.0f} KiB, memory + {grown / MIB:.2f} MiB",
                     status == expected and sent <= 64 * 1024 and grown <= MIB,
-                    {"sent_bytes": sent, "rss_growth_bytes": grown},
+                    {"status": status, "sent_bytes": sent, "rss_growth_bytes": grown},
                 )
             )
     return figures

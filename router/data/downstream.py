@@ -215,7 +215,7 @@ class Downstream(asyncio.Protocol):
                 return
             head = self.worker.parser.parse(data[:end], self.peer)
         except HeadError as error:
-            self._refuse(error)
+            self._refuse(error, is_head=data.startswith(b"HEAD "))
             return
         self._buffer = b""
         self._head_began = False
@@ -231,6 +231,7 @@ class Downstream(asyncio.Protocol):
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
         if BARE_NEWLINE.search(data, max(0, seen - 1)):
             raise HeadError(MALFORMED, "a line of the head ends without CR")
+        self.worker.parser.check_beginning(data)
         if data and not self._head_began:
             self._head_began = True
             self._wait(self.worker.limits.head_timeout)
@@ -248,7 +249,7 @@ class Downstream(asyncio.Protocol):
         if head.path.startswith(b"/-/") or head.is_last_hop:
             handler = OwnPage(self, head)
         elif self._is_surplus or worker.in_flight >= limits.in_flight:
-            self._shed()
+            self._shed(is_head=head.method == b"HEAD")
             return
         else:
             handler = Exchange(self, head)
@@ -307,14 +308,15 @@ class Downstream(asyncio.Protocol):
         """Send `data` to the client."""
         self.worker.outbox.write(self.transport, data)
 
-    def _shed(self) -> None:
+    def _shed(self, is_head: bool) -> None:
         """Too many requests or connections: the newest is refused, before it costs anything."""
         if self._is_surplus:
-            self._refuse(HeadError(TOO_MANY_CONNECTIONS, "too many connections are open"))
+            error = HeadError(TOO_MANY_CONNECTIONS, "too many connections are open")
         else:
-            self._refuse(HeadError(TOO_MANY_REQUESTS, "too many requests are in progress"))
+            error = HeadError(TOO_MANY_REQUESTS, "too many requests are in progress")
+        self._refuse(error, is_head)
 
-    def _refuse(self, error: HeadError) -> None:
+    def _refuse(self, error: HeadError, is_head: bool = False) -> None:
         """The bytes cannot be understood or are too many: answer, then close."""
         handler = self.handler
         if isinstance(handler, Exchange):
@@ -326,7 +328,10 @@ class Downstream(asyncio.Protocol):
             self.handler = None
             handler.on_client_gone()
         date = self.worker.date_line
-        self.write(write_problem(error.refusal, error.detail, b"", date=date, close=True))
+        answer = write_problem(
+            error.refusal, error.detail, b"", date=date, is_head=is_head, close=True
+        )
+        self.write(answer)
         self._linger()
 
     def on_exchange_end(self, keep_alive: bool, is_request_complete: bool) -> None:

@@ -204,6 +204,19 @@ class RequestParser:
             _special(head, fields, length is not None, peer)
         return head
 
+    def check_beginning(self, raw: bytes) -> None:
+        """Look at a head that has not ended: is it one that may become a request?
+
+        Raises:
+            HeadError: its request line is malformed or too long already. So a client that speaks
+                HTTP/0.9, HTTP/2 or TLS is answered at once, not when it has waited long enough.
+        """
+        first, ended, _ = raw.partition(b"\r\n")
+        if ended or len(first) > self.max_line_bytes:
+            self._request_line(first)
+        elif first[:1].translate(None, TOKEN_CHARS):
+            raise HeadError(MALFORMED, "a request begins with a method")
+
     def _request_line(self, raw: bytes) -> RequestLine:
         if len(raw) > self.max_line_bytes:
             raise HeadError(

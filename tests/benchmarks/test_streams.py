@@ -125,7 +125,7 @@ def test_a_stream_that_ends_too_early_ends_the_measurement(kind: str, origin_por
     with (
         _between(origin_port, change) as port,
         closing(Client(kind, port, connections=1, rate=50, seconds=0.2, warm_up_s=0.2)) as client,
-        pytest.raises(BenchmarkError, match="a stream was closed after 3 of"),
+        pytest.raises(BenchmarkError, match=r"a stream ended after [0-3] of"),
     ):
         client.measure()
 

@@ -99,12 +99,7 @@ def same(ours: Message, theirs: Message) -> None:
 def is_refusal(outcome: Outcome, stream: Stream) -> bool:
     """The last answer is an error and the connection was closed, or a request said so."""
     methods = [message.start[0] for message in stream.messages]
-    # a request that was refused unread is answered as if it were no HEAD
-    unread = [*methods[:-1], b"GET"] if methods[-1:] == [b"HEAD"] else methods
-    try:
-        found = outcome.answers(*methods)
-    except (Incomplete, Refused):
-        found = outcome.answers(*unread)
+    found = outcome.answers(*methods)
     answers = [answer for answer in found if answer.status >= 200]
     if not answers:
         return False

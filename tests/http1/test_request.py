@@ -7,6 +7,7 @@ from router.errors import (
     HEAD_TOO_LARGE,
     MALFORMED,
     TARGET_TOO_LONG,
+    VERSION_UNSUPPORTED,
     HeadError,
     Refusal,
 )
@@ -542,3 +543,25 @@ def test_any_other_upgrade_is_not_passed_on(raw: bytes) -> None:
     head = request(raw)
     assert not head.is_upgrade
     assert b"upgrade" not in written(head).lower()
+
+
+@pytest.mark.parametrize(
+    ("raw", "refusal"),
+    [
+        pytest.param(b"GET /\r\n", MALFORMED, id="http-0.9"),
+        pytest.param(b"PRI * HTTP/2.0\r\n", VERSION_UNSUPPORTED, id="http-2"),
+        pytest.param(b"\x16\x03\x01", MALFORMED, id="tls"),
+        pytest.param(b"GET /" + b"x" * MAX_LINE_BYTES, TARGET_TOO_LONG, id="line-too-long"),
+    ],
+)
+def test_what_cannot_become_a_request_is_refused_before_its_end(
+    raw: bytes, refusal: Refusal
+) -> None:
+    with pytest.raises(HeadError) as caught:
+        RequestParser(MAX_FIELDS, MAX_LINE_BYTES).check_beginning(raw)
+    assert caught.value.refusal is refusal
+
+
+@pytest.mark.parametrize("raw", [b"", b"G", b"GET", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nho"])
+def test_the_beginning_of_a_request_is_waited_for(raw: bytes) -> None:
+    RequestParser(MAX_FIELDS, MAX_LINE_BYTES).check_beginning(raw)

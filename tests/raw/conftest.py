@@ -22,17 +22,25 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         "body_bytes": 1000,
         "trailers": 64,
         "requests": 3,
+    }
+    limits = {"head_bytes": 1024, "headers": 8}
+    with standing(
+        tmp_path_factory.mktemp("small"), {"limits": limits}, downstream=downstream
+    ) as stand:
+        yield stand
+
+
+@pytest.fixture(scope="session")
+def _hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    downstream = {
         "head_timeout": "300ms",
         "body_timeout": "300ms",
         "idle_timeout": "300ms",
         "body_rate": 1000,
     }
-    limits = {"head_bytes": 1024, "headers": 8}
-    timeout = {"first_byte": "500ms", "idle": "300ms", "tunnel": "300ms"}
+    timeout = {"first_byte": "300ms", "idle": "300ms", "tunnel": "300ms"}
     with standing(
-        tmp_path_factory.mktemp("small"),
-        {"limits": limits, "timeout": timeout},
-        downstream=downstream,
+        tmp_path_factory.mktemp("hasty"), {"timeout": timeout}, downstream=downstream
     ) as stand:
         yield stand
 
@@ -64,8 +72,14 @@ def stand(_plain: Stand) -> Iterator[Stand]:
 
 @pytest.fixture
 def small(_small: Stand) -> Iterator[Stand]:
-    """Small bounds and short times."""
+    """Small bounds."""
     yield from _used(_small)
+
+
+@pytest.fixture
+def hasty(_hasty: Stand) -> Iterator[Stand]:
+    """Short times, for tests in which they run out."""
+    yield from _used(_hasty)
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ class Origin:
                 while self._one(connection, link, buffer):
                     pass
                 link.ending = "left"
-            except ConnectionError:
+            except OSError:
                 link.ending = "reset"
             except EOFError:
                 link.ending = "closed"

@@ -28,7 +28,7 @@ def check(stand: Stand, outcome: Outcome, refused: tuple[int, str] | None) -> No
 
 @pytest.fixture(autouse=True)
 def _marked(request: pytest.FixtureRequest) -> None:
-    for name in ("small", "crowded"):
+    for name in ("small", "hasty", "crowded"):
         if name in request.fixturenames:
             request.getfixturevalue(name).mark()
 
@@ -134,15 +134,15 @@ def test_a_chunk_line_that_never_ends_is_refused_while_it_comes(small: Stand) ->
 
 
 @pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nX"])
-def test_a_head_that_does_not_end_in_time_is_a_408(small: Stand, sent: bytes) -> None:
-    check(small, small.send(sent), (408, "slow-client"))
-    assert small.newly_received() == 0
+def test_a_head_that_does_not_end_in_time_is_a_408(hasty: Stand, sent: bytes) -> None:
+    check(hasty, hasty.send(sent), (408, "slow-client"))
+    assert hasty.newly_received() == 0
 
 
-def test_dripping_bytes_buy_a_head_no_time(small: Stand) -> None:
+def test_dripping_bytes_buy_a_head_no_time(hasty: Stand) -> None:
     """Slowloris: the time counts from the head's first byte, whatever comes meanwhile."""
     began_s = time.monotonic()
-    with small.client() as client:
+    with hasty.client() as client:
         client.sock.settimeout(0.02)
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n")
         while time.monotonic() < began_s + 10:
@@ -151,21 +151,21 @@ def test_dripping_bytes_buy_a_head_no_time(small: Stand) -> None:
                 if client.until(b"}"):
                     break
         client.sock.settimeout(10)
-        check(small, client.end(), (408, "slow-client"))
+        check(hasty, client.end(), (408, "slow-client"))
     assert time.monotonic() - began_s < 5
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 500", b"Transfer-Encoding: chunked"])
-def test_a_body_that_stops_coming_is_a_408(small: Stand, framing: bytes) -> None:
-    target = small.target()
-    outcome = small.send(head(target, framing, method=b"POST"), b"5\r\n")
-    check(small, outcome, (408, "slow-client"))
-    assert small.origin.asked(target) == []
+def test_a_body_that_stops_coming_is_a_408(hasty: Stand, framing: bytes) -> None:
+    target = hasty.target()
+    outcome = hasty.send(head(target, framing, method=b"POST"), b"5\r\n")
+    check(hasty, outcome, (408, "slow-client"))
+    assert hasty.origin.asked(target) == []
 
 
-def test_a_body_slower_than_the_least_rate_is_a_408(small: Stand) -> None:
-    target = small.target()
-    with small.client() as client:
+def test_a_body_slower_than_the_least_rate_is_a_408(hasty: Stand) -> None:
+    target = hasty.target()
+    with hasty.client() as client:
         client.sock.settimeout(0.05)
         client.send(head(target, b"Content-Length: 900", method=b"POST"))
         end_s = time.monotonic() + 10
@@ -175,19 +175,19 @@ def test_a_body_slower_than_the_least_rate_is_a_408(small: Stand) -> None:
                 if client.until(b"}"):
                     break
         client.sock.settimeout(10)
-        check(small, client.end(), (408, "slow-client"))
-    assert small.origin.asked(target) == []
+        check(hasty, client.end(), (408, "slow-client"))
+    assert hasty.origin.asked(target) == []
 
 
 @pytest.mark.parametrize("is_used", [False, True], ids=["never-used", "kept-alive"])
-def test_an_idle_connection_is_closed_without_a_word(small: Stand, is_used: bool) -> None:
-    with small.client() as client:
+def test_an_idle_connection_is_closed_without_a_word(hasty: Stand, is_used: bool) -> None:
+    with hasty.client() as client:
         if is_used:
-            client.send(head(small.target())).until(b"ok")
+            client.send(head(hasty.target())).until(b"ok")
         before = len(client.received)
         outcome = client.end()
     assert (len(outcome.raw), outcome.ending) in [(before, "closed"), (before, "reset")]
-    assert small.newly_refused() == {}
+    assert hasty.newly_refused() == {}
 
 
 def test_requests_per_connection(small: Stand) -> None:
@@ -229,28 +229,28 @@ def test_a_response_head_that_never_ends_is_cut_at_its_bound(small: Stand) -> No
     assert small.send(head(target, CLOSE)).only.reason == "upstream-malformed"
 
 
-def test_no_answer_in_time_is_a_504(small: Stand) -> None:
-    target = small.target()
-    small.origin.script(target, Step.READ, Step.HOLD)
-    answer = small.send(head(target, CLOSE)).only
+def test_no_answer_in_time_is_a_504(hasty: Stand) -> None:
+    target = hasty.target()
+    hasty.origin.script(target, Step.READ, Step.HOLD)
+    answer = hasty.send(head(target, CLOSE)).only
     assert (answer.status, answer.reason) == (504, "upstream-first-byte-timeout")
-    assert small.link_ended(target) in ("closed", "reset")
+    assert hasty.link_ended(target) in ("closed", "reset")
 
 
-def test_an_answer_that_stops_is_cut(small: Stand) -> None:
-    target = small.target()
-    small.origin.script(target, Step.READ, OK.replace(b": 2", b": 9"), Step.HOLD)
-    outcome = small.send(head(target, CLOSE))
+def test_an_answer_that_stops_is_cut(hasty: Stand) -> None:
+    target = hasty.target()
+    hasty.origin.script(target, Step.READ, OK.replace(b": 2", b": 9"), Step.HOLD)
+    outcome = hasty.send(head(target, CLOSE))
     assert outcome.ending == "reset"
 
 
-def test_a_silent_tunnel_is_ended(small: Stand) -> None:
-    target = small.target()
+def test_a_silent_tunnel_is_ended(hasty: Stand) -> None:
+    target = hasty.target()
     switch = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-    small.origin.script(target, Step.READ, switch, Step.ECHO)
-    outcome = small.send(head(target, b"Connection: Upgrade", b"Upgrade: websocket"))
+    hasty.origin.script(target, Step.READ, switch, Step.ECHO)
+    outcome = hasty.send(head(target, b"Connection: Upgrade", b"Upgrade: websocket"))
     assert outcome.raw.startswith(b"HTTP/1.1 101 ")
-    assert small.link_ended(target) in ("closed", "reset")
+    assert hasty.link_ended(target) in ("closed", "reset")
 
 
 # crowds
@@ -299,6 +299,7 @@ def test_requests_in_progress(crowded: Stand) -> None:
         check(crowded, outcome, (503, "too-many-requests"))
         assert outcome.only.value(b"retry-after")
         assert crowded.newly_received() == 0
+        assert crowded.send(head(b"/", method=b"HEAD")).answers(b"HEAD")[0].status == 503
         assert crowded.send(HEALTH).only.status == 200
     poll(lambda: crowded.counted(busy) == 0, "idle")
     assert crowded.send(head(crowded.target(), CLOSE)).only.status == 200

@@ -97,3 +97,10 @@ def test_bytes_of_a_head_that_never_ends_reach_nobody(stand: Stand) -> None:
         outcome = client.send(b"GET / HTTP/1.1\r\nHost: h\r\nX: y").half_close().end()
     assert outcome.raw == b""
     assert stand.newly_received() == 0
+
+
+@pytest.mark.parametrize("line", [b"X : y", b"Content-Length: +1", b"Transfer-Encoding: gzip"])
+def test_a_refusal_of_a_head_request_has_no_body(stand: Stand, line: bytes) -> None:
+    (answer,) = stand.send(head(b"/", line, method=b"HEAD") + SMUGGLED).answers(b"HEAD")
+    assert answer.status in (400, 501)
+    assert answer.value(b"content-length") != b"0"
