@@ -5,17 +5,13 @@ the connection is closed, but only after the client had a chance to read our ans
 """
 
 import asyncio
-import fcntl
 import re
-import socket
-import struct
-import sys
-import termios
 from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
+from router.data import kernel
 from router.data.exchange import Exchange
 from router.data.pages import OwnPage
 from router.data.roles import Handler
@@ -134,7 +130,7 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
-        self._unread_bytes = self._count_unread()
+        self._unread_bytes = kernel.unread_bytes(self.transport)
         self._wait(self.worker.limits.body_timeout)
         if self.handler is not None:
             self.handler.on_client_paused()
@@ -167,17 +163,8 @@ class Downstream(asyncio.Protocol):
 
     def _has_read_on(self) -> bool:
         """True when the client has something to read, and took some of it since the last look."""
-        before, self._unread_bytes = self._unread_bytes, self._count_unread()
+        before, self._unread_bytes = self._unread_bytes, kernel.unread_bytes(self.transport)
         return 0 < self._unread_bytes != before
-
-    def _count_unread(self) -> int:
-        """Bytes that the client has not acknowledged: ours, and those in the kernel.
-
-        The kernel takes from us in strides of a megabyte; a slow client may need minutes for one.
-        """
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
-        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     # reading
 
@@ -399,10 +386,7 @@ class Downstream(asyncio.Protocol):
     def reset(self) -> None:
         """End the connection so that the client cannot mistake what it has for a whole response."""
         self._is_closing = True
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and not self.transport.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        kernel.reset(self.transport)
 
     def _wait(self, seconds: float) -> None:
         deadline = monotonic() + seconds
