@@ -6,6 +6,7 @@ how many bytes have left. The first segment of the path says what to do, the nex
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Final, cast
@@ -42,27 +43,31 @@ class Origin:
         """`x-id` of a request -> when its connection ended unanswered (`perf_counter`)."""
         self.sent_bytes = 0
         """Of the last `/bytes`."""
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def busy(self) -> int:
         """Connections on which a request waits for its answer."""
         return sum(connection.current is not None for connection in self.open)
 
-    async def start(self, port: int = 0) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: OriginConnection(self), "127.0.0.1", port, backlog=4096
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def start(self, port: int = 0, hosts: Sequence[str] = ("127.0.0.1",)) -> None:
+        """Listen on `port` of every host; 0 takes a free one of the first."""
+        self.port = port
+        for host in hosts:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: OriginConnection(self), host, self.port, backlog=4096
+            )
+            self._servers.append(server)
+            self.port = server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close everything."""
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self.open):
-                connection.transport.abort()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+        for connection in list(self.open):
+            connection.transport.abort()
+        for server in self._servers:
+            await server.wait_closed()
 
 
 class OriginConnection(asyncio.Protocol):

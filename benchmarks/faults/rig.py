@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,15 +131,18 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(**changes: Any) -> AsyncIterator[Rig]:
+async def rig(hosts: Sequence[str] = ("127.0.0.1",), **changes: Any) -> AsyncIterator[Rig]:
     """A router with its origin. `changes` are of the config's top level, or `backend={...}`.
+
+    With several `hosts` the origin is as many endpoints: each has the machine's ports anew.
 
     Raises:
         BenchmarkError: the router did not get ready, or died.
     """
     origin = Origin()
-    await origin.start()
-    backend = {"endpoints": [f"http://127.0.0.1:{origin.port}"], **changes.pop("backend", {})}
+    await origin.start(hosts=hosts)
+    endpoints = [f"http://{host}:{origin.port}" for host in hosts]
+    backend = {"endpoints": endpoints, **changes.pop("backend", {})}
     config = {
         "listen": "127.0.0.1:0",
         "admin": {"listen": "127.0.0.1:0"},

@@ -218,7 +218,8 @@ class Downstream(asyncio.Protocol):
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
         if BARE_NEWLINE.search(data, max(0, seen - 1)):
             raise HeadError(MALFORMED, "a line of the head ends without CR")
-        self.worker.parser.check_beginning(data)
+        if data != b"\r":  # it may become an empty line
+            self.worker.parser.check_beginning(data)
         if data and not self._head_began:
             self._head_began = True
             self._wait(self.worker.limits.head_timeout)

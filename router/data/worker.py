@@ -83,6 +83,10 @@ class Worker:
         self._has_stopped_accepting = False
         self.access_sample = 0.0
         self._trial: Snapshot | None = None
+        self._building: asyncio.Task[None] | None = None
+        self._building_generation = 0
+        self._came_meanwhile: list[Message] = []
+        """What changes a snapshot and came while the trial was being built."""
         self._is_serving = False
         self._listener = listener
         self._server: asyncio.Server | None = None
@@ -116,6 +120,8 @@ class Worker:
         self._timers[name] = self.loop.call_later(delay_s, action)
 
     def _on_message(self, message: Message) -> None:
+        if self._building is not None and isinstance(message, Weights | EndpointHealth):
+            self._came_meanwhile.append(message)
         match message:
             case Prepare():
                 self._prepare(message)
@@ -150,35 +156,56 @@ class Worker:
     # config: prepare, commit, discard
 
     def _prepare(self, message: Prepare) -> None:
+        """Build a trial beside the traffic; one that is not finished gives way."""
+        self._forget_trial()
+        self._building = self.loop.create_task(self._build(message))
+        self._building_generation = message.generation
+        self._came_meanwhile = []
+
+    async def _build(self, message: Prepare) -> None:
         error: str | None = None
         try:
-            config = Config.model_validate(message.document)
-            self._trial = bind(
-                build(config, message.generation),
-                self.snapshot if self._is_serving else None,
-                stats=self.stats,
-                weights=message.weights,
-                receipt_key=bytes.fromhex(message.receipt_key),
-                mint=lambda: secrets.token_hex(16),
-                random=self.random,
-                open_pool=lambda name: BackendPool(
-                    name,
-                    config.backends[name],
-                    self.wheel,
-                    self.outbox,
-                    self.stats,
-                    self.random,
-                ),
-            )
-            for backend, urls in message.down.items():
-                for pool in self._trial.pools_of(backend):
-                    for url in urls:
-                        pool.set_health(url, False)
+            trial = await self._build_trial(message)
         except Exception as failure:
             # whatever is wrong with a trial, traffic goes on and control is told
-            self._trial = None
             error = f"{type(failure).__name__}: {failure}"
+        else:
+            self._trial = trial
+        self._building = None
+        for late in self._came_meanwhile:
+            self._on_message(late)
         self.link.send(Prepared(message.generation, error))
+
+    async def _build_trial(self, message: Prepare) -> Snapshot:
+        """The snapshot of `message`, built in slices: what it takes at once delays requests."""
+        config = Config.model_validate(message.document)
+        await asyncio.sleep(0)
+        table = build(config, message.generation)
+        slices = bind(
+            table,
+            self.snapshot if self._is_serving else None,
+            stats=self.stats,
+            weights=message.weights,
+            receipt_key=bytes.fromhex(message.receipt_key),
+            mint=lambda: secrets.token_hex(16),
+            random=self.random,
+            open_pool=lambda name: BackendPool(
+                name, config.backends[name], self.wheel, self.outbox, self.stats, self.random
+            ),
+        )
+        for trial in slices:  # noqa: B007 - the last one is whole
+            await asyncio.sleep(0)
+        for backend, urls in message.down.items():
+            for pool in trial.pools_of(backend):
+                for url in urls:
+                    pool.set_health(url, False)
+        return trial
+
+    def _forget_trial(self) -> None:
+        self._trial = None
+        if self._building is not None:
+            self._building.cancel()
+            self._building = None
 
     def _commit(self, message: Commit) -> None:
         trial, self._trial = self._trial, None
@@ -220,8 +247,9 @@ class Worker:
             logs.configure(wanted.format, wanted.level, process=f"worker-{self.number}")
 
     def _discard(self, generation: int) -> None:
-        if self._trial is not None and self._trial.generation == generation:
-            self._trial = None
+        is_building = self._building is not None and self._building_generation == generation
+        if is_building or (self._trial is not None and self._trial.generation == generation):
+            self._forget_trial()
 
     async def _start_accepting(self) -> None:
         self._server = await self.loop.create_server(

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.fuzz import pure
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
@@ -19,17 +17,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.kind == "guided":
-        from tests.fuzz import guided  # needs atheris
+        from tests.fuzz import guided  # first: it instruments what it imports
 
         guided.main(options.inputs, options.seed)
         return
+    from tests.fuzz import pure, sockets
+    from tests.raw.harness import standing
+
     began_s = time.monotonic()
     if options.kind == "pure":
         counted = pure.run(options.inputs, options.seed)
     else:
-        from tests.fuzz import sockets
-        from tests.raw.harness import standing
-
         run = sockets.requests if options.kind == "requests" else sockets.responses
         with TemporaryDirectory() as name, standing(Path(name), {}) as stand:
             counted = run(stand, options.inputs, options.seed)

@@ -46,12 +46,17 @@ class Properties:
         self._responses = ResponseParser(200)
 
     def request(self, data: bytes) -> bool:
-        """An accepted head is what the reference reads; written anew it parses to the same."""
+        """An accepted head is what the reference reads; written anew it parses to the same.
+
+        No beginning of it is refused.
+        """
         raw = data.partition(END)[0]
         try:
             head = self._requests.parse(raw, PEER)
         except HeadError:
             return False
+        for end in (1, len(raw) // 4, len(raw) // 2, len(raw) - 1):
+            self._requests.check_beginning(raw[:end])
         line, fields, _ = reference.head_at(raw + END, 0)
         seen = reference.Message(reference.request_line(line), fields)
         target, host = reference.route_of(seen)
