@@ -11,6 +11,7 @@ Owns the process from spawn to exit; must not decide when one is started, replac
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -25,6 +26,11 @@ from router.messages import Committed, Drained, FeedbackRequest, Hello, Prepared
 
 _EXIT_GRACE_S: Final = 1.0
 _LAST_WORDS_S: Final = 0.5
+_ALLOCATION: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "8388608"}
+"""For glibc: the loop reads up to 250 KiB at once, which by default is mapped from the kernel and
+given back each time. Kept in the heap instead, a download of 1 MiB takes 0.43 ms of CPU against
+0.77 (three runs each, 8 connections), for less than 1 MiB of memory more. The environment of the
+program goes before these."""
 
 
 class WorkerState(StrEnum):
@@ -114,6 +120,7 @@ class Worker:
                 *("--log-level", launch.log_level),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr,
+                env={**_ALLOCATION, **os.environ},
                 pass_fds=(theirs.fileno(), listener.fileno()),
                 start_new_session=True,
             )

@@ -104,6 +104,7 @@ class Client:
         )
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = bytearray()
+        self._own, self._peer = self.sock.getsockname(), self.sock.getpeername()
 
     def __enter__(self) -> "Client":
         return self
@@ -143,15 +144,18 @@ class Client:
     def until_read(self) -> "Client":
         """Wait until the router has taken everything sent: its receive queue is empty."""
         end_s = time.monotonic() + DEADLINE_S
-        while unread_bytes(self.sock):
+        while unread_bytes(self._own, self._peer):
             assert time.monotonic() < end_s, "the router does not read"
         return self
 
 
-def unread_bytes(sock: socket.socket) -> int:
+Address = tuple[str, int]
+
+
+def unread_bytes(own: Address, peer: Address) -> int:
     """Bytes in the receive queue of a loopback connection's other end; see sock_diag(7)."""
-    (host, port), (peer_host, peer_port) = sock.getsockname(), sock.getpeername()
-    ends = struct.pack(">HH4s12x4s12x", peer_port, port, *map(socket.inet_aton, (peer_host, host)))
+    addresses = socket.inet_aton(peer[0]), socket.inet_aton(own[0])
+    ends = struct.pack(">HH4s12x4s12x", peer[1], own[1], *addresses)
     question = struct.pack("=BBxxI", socket.AF_INET, socket.IPPROTO_TCP, 0xFFFF) + ends
     question += struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)  # any interface, any cookie
     head = struct.pack("=IHHII", 16 + len(question), 20, 1, 0, 0)  # SOCK_DIAG_BY_FAMILY, REQUEST
