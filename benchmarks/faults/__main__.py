@@ -41,7 +41,7 @@ def _measurements(is_quick: bool) -> dict[str, Coroutine[Any, Any, list[Figure]]
         "endless": bodies.endless(),
         "events": bodies.events(200 if few else 2000),
         "bodies": bodies.bodies(3 if few else 10),
-        "leak": aborts.leak(5000 if few else 100_000),
+        "leak": aborts.leak(2000 if few else 100_000),
     }
 
 

@@ -16,7 +16,7 @@ _UPGRADE: Final = b"connection: upgrade\r\nupgrade: websocket\r\n"
 async def leak(count: int) -> list[Figure]:
     """`count` broken exchanges of all kinds, after a tenth as many to warm up."""
     async with rig(hosts=_HOSTS) as it:
-        await _abort(it, max(count // 10, 2000))
+        await _abort(it, max(count // 10, 1000))
         before = it.worker_rss_bytes()
         await _abort(it, count)
         await asyncio.sleep(1)
