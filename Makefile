@@ -35,7 +35,7 @@ bench: $(VENV)/.ready  ## cost per request beside nginx, HAProxy, Envoy, Traefik
 	$(BIN)/python -m benchmarks compare $(BENCH_ARGS)
 
 fuzz: $(VENV)/.ready  ## mutants through the parsers and through a running router, some minutes
-	$(BIN)/pip install --quiet 'atheris>=3.0'
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz pure --inputs 1000000 --seed $(FUZZ_SEED)
 	$(BIN)/python -m tests.fuzz guided --inputs 1000000 --seed $(FUZZ_SEED)
 	$(BIN)/python -m tests.fuzz requests --inputs 20000 --seed $(FUZZ_SEED)
