@@ -21,7 +21,6 @@ from router.errors import (
     INTERNAL,
     MALFORMED,
     SLOW_CLIENT,
-    TARGET_TOO_LONG,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_REQUESTS,
     HeadError,
@@ -211,15 +210,11 @@ class Downstream(asyncio.Protocol):
 
     def _await_head(self, data: bytes, seen: int, limit: int) -> None:
         """Keep an incomplete head, of which the first `seen` bytes were looked at before."""
-        line_limit = self.worker.limits.request_line
-        if len(data) > line_limit + 1 and data.find(b"\r\n", 0, line_limit + 2) < 0:
-            raise HeadError(TARGET_TOO_LONG, f"the request line is longer than {line_limit} bytes")
+        self.worker.parser.check_beginning(data)
         if len(data) > limit:
             raise HeadError(HEAD_TOO_LARGE, f"the head is longer than {limit} bytes")
         if BARE_NEWLINE.search(data, max(0, seen - 1)):
             raise HeadError(MALFORMED, "a line of the head ends without CR")
-        if data != b"\r":  # it may become an empty line
-            self.worker.parser.check_beginning(data)
         if data and not self._head_began:
             self._head_began = True
             self._wait(self.worker.limits.head_timeout)

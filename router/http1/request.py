@@ -212,9 +212,11 @@ class RequestParser:
                 HTTP/0.9, HTTP/2 or TLS is answered at once, not when it has waited long enough.
         """
         first, ended, _ = raw.partition(b"\r\n")
-        if ended or len(first) > self.max_line_bytes:
-            self._request_line(first)
-        elif first[:1].translate(None, TOKEN_CHARS):
+        # a CR at the end may be half of the line's end; alone, of an empty line's
+        line = first if ended else first.removesuffix(b"\r")
+        if ended or len(line) > self.max_line_bytes:
+            self._request_line(line)
+        elif line[:1].translate(None, TOKEN_CHARS):
             raise HeadError(MALFORMED, "a request begins with a method")
 
     def _request_line(self, raw: bytes) -> RequestLine:

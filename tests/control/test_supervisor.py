@@ -68,7 +68,12 @@ class Crew:
 
     async def call(self, word: bytes = b"hello") -> tuple[int, int]:
         """Connect: the pid and generation of the worker that answered."""
-        reader, writer = await asyncio.open_connection(*self.address)
+        return await self.ask(*await asyncio.open_connection(*self.address), word)
+
+    async def ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, word: bytes = b"hello"
+    ) -> tuple[int, int]:
+        """The same over a connection that stands."""
         writer.write(word + b"\n")
         pid, generation = (await reader.read()).split()
         writer.close()
@@ -136,11 +141,10 @@ async def test_a_dead_worker_is_replaced_and_its_queued_connection_is_answered(
     await supervisor.start()
     first = supervisor.workers()[0].pid
     os.kill(first, signal.SIGSTOP)  # so that the connection waits in its queue
-    call = asyncio.create_task(crew.call())
-    await asyncio.sleep(0.05)
+    queued = await asyncio.open_connection(*crew.address)
     crew.prepare = trial(4)
     os.kill(first, signal.SIGKILL)
-    pid, generation = await asyncio.wait_for(call, 10)
+    pid, generation = await asyncio.wait_for(crew.ask(*queued), 10)
     assert pid != first
     assert generation == 4
     await eventually(serving_all(supervisor))

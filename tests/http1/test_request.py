@@ -562,6 +562,20 @@ def test_what_cannot_become_a_request_is_refused_before_its_end(
     assert caught.value.refusal is refusal
 
 
-@pytest.mark.parametrize("raw", [b"", b"G", b"GET", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nho"])
+AT_LIMIT = b"GET /" + b"x" * (MAX_LINE_BYTES - 14) + b" HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET", id="a-method"),
+        pytest.param(b"\r", id="half-an-empty-line"),
+        pytest.param(b"GET / HTTP/1.1\r\nho", id="half-a-field"),
+        pytest.param(AT_LIMIT, id="the-longest-line"),
+        pytest.param(AT_LIMIT + b"\r", id="the-longest-line-and-half-its-end"),
+        pytest.param(AT_LIMIT + b"\r\n", id="the-longest-line-and-its-end"),
+    ],
+)
 def test_the_beginning_of_a_request_is_waited_for(raw: bytes) -> None:
     RequestParser(MAX_FIELDS, MAX_LINE_BYTES).check_beginning(raw)
