@@ -186,8 +186,10 @@ class Downstream(asyncio.Protocol):
                 self._wait(self.worker.limits.body_timeout)
 
     def _read_head(self, data: bytes) -> None:
-        seen = len(self._buffer)
-        if seen:
+        seen = 0
+        if self._buffer:
+            # what was kept while another request was in progress has not been looked at
+            seen = len(self._buffer) if self._head_began else 0
             data = self._buffer + data
         if seen <= 1 and data.startswith(b"\r\n"):
             # RFC 9112 section 2.2: empty lines before a request are ignored

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from router.data import downstream
+from router.data.downstream import Downstream
 from router.messages import Drain
 from tests.data.harness import Lab, Wire, document, eventually, request, response, soon
 
@@ -191,6 +192,31 @@ async def test_a_pipeline_longer_than_the_buffer_is_read_to_its_end(lab: Lab) ->
     client.send(one * 500)
     for _ in range(500):
         assert (await client.message()).status == 200
+
+
+async def test_bytes_that_arrive_between_an_answer_and_the_next_request_are_read_in_order(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept during an exchange has not been looked at when more follows it."""
+    origin = await lab.answering(lambda got: response(got.first.split(b" ")[1] + got.body))
+    router = await lab.start(document(origin))
+    end_exchange = Downstream.on_exchange_end
+    late: list[bytes] = []
+
+    def ended(self: Downstream, keep_alive: bool, is_request_complete: bool) -> None:
+        end_exchange(self, keep_alive, is_request_complete)
+        if late:
+            self.data_received(late.pop())
+
+    monkeypatch.setattr(Downstream, "on_exchange_end", ended)
+    first, rest = request(target=b"/1"), request(b"POST", b"/2", b"two") + request(target=b"/3")
+    for cut in range(1, len(rest)):
+        client = await lab.client()
+        late.append(rest[cut:])
+        client.send(first + rest[:cut])
+        assert [(await client.message()).body for _ in range(3)] == [b"/1", b"/2two", b"/3"]
+        client.close()
+    await eventually(lambda: not router.connections)
 
 
 async def test_a_client_that_asks_for_a_close_gets_it_after_the_answer(lab: Lab) -> None:
