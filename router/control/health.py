@@ -20,7 +20,8 @@ from random import Random
 from typing import Final
 
 from router import __version__, logs
-from router.config.model import Config, HealthCheck
+from router.config.backends import HealthCheck
+from router.config.model import Config
 from router.messages import EndpointHealth
 
 JITTER: Final = 0.1

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from router import __version__
-from router.config.model import Backend, Route
+from router.config.backends import Backend
+from router.config.model import Route
 from router.control.plane import Plane
 from router.control.totals import VariantTotals
 

@@ -18,7 +18,7 @@ from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
-from router.config.model import Backend
+from router.config.backends import Backend
 from router.data.outbox import Outbox
 from router.data.roles import Call
 from router.data.stats import WorkerStats

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from router.config import model
+from router.config.backends import Endpoint
 from router.policies.single import SingleOptions
 from tests.config.support import VALID, load, mistakes
 
@@ -14,7 +15,7 @@ def test_the_smallest_config_has_defaults_for_the_rest() -> None:
     assert config.admin.listen == "127.0.0.1:9901"
     assert config.admin.token is None
     assert config.workers == "auto"
-    assert config.backends["v1"].endpoints == (model.Endpoint(url="http://a:1"),)
+    assert config.backends["v1"].endpoints == (Endpoint(url="http://a:1"),)
 
 
 def test_a_config_is_frozen() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from router.config.model import Config, HealthCheck
+from router.config.backends import HealthCheck
+from router.config.model import Config
 from router.control.health import Checked, Health, HttpProbe
 from router.messages import EndpointHealth
 from tests.control.support import Pushed, eventually, loaded

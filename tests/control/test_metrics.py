@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from router.config.model import HealthCheck
+from router.config.backends import HealthCheck
 from router.control.health import Checked
 from router.control.metrics import build_registry
 from router.control.plane import Plane, ReloadRecord

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from router.config.model import Backend
+from router.config.backends import Backend
 from router.data import pool, upstream, wheel
 from router.data.outbox import Outbox
 from router.data.pool import BackendPool, EndpointPool
