@@ -16,6 +16,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("compare", help="cost, throughput and latency beside other proxies")
     one.add_argument("--workload", default="json_canary", help=", ".join(workload.names()))
     one.add_argument("--peers", help="some, with commas; default: all that know the workload")
+    one.add_argument("--before", type=Path, metavar="DIR", help="another checkout, measured too")
     one.add_argument("--rounds", type=int, default=5)
     one.add_argument("--seconds", type=int, default=5, help="of each loop in each round")
     one.add_argument("--connections", type=int, help="default: the workload's")
@@ -36,10 +37,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(args: argparse.Namespace, cores: machine.Cores) -> int:
     chosen = workload.load(args.workload)
-    names = args.peers.split(",") if args.peers else list(chosen.peers)
+    names = list(chosen.peers) if args.peers is None else args.peers.split(",")
+    names = [name for name in names if name]
     if unfit := [name for name in names if name not in chosen.peers]:
         raise BenchmarkError(f"{chosen.name} has no peer {unfit[0]!r}, it has {chosen.peers}")
-    wanted = [peers.POINTSMAN, *peers.select(names)]
+    earlier = [peers.before(args.before)] if args.before else []
+    wanted = [peers.POINTSMAN, *earlier, *peers.select(names)]
     present = tuple(peer for peer in wanted if peer.path())
     for peer in wanted:
         if peer not in present:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -116,6 +116,18 @@ PEERS: Final = (
         module="aiohttp",
     ),
 )
+
+
+def before(directory: Path) -> Peer:
+    """Pointsman as it is in another checkout, with this Python's packages.
+
+    Raises:
+        BenchmarkError: there is no checkout.
+    """
+    if not (directory / "router" / "__main__.py").exists():
+        raise BenchmarkError(f"{directory} is no checkout of pointsman")
+    safe_path = {"PYTHONPATH": str(directory.resolve()), "PYTHONSAFEPATH": "1"}
+    return replace(POINTSMAN, name="before", environment=safe_path)
 
 
 def select(names: list[str]) -> tuple[Peer, ...]:

@@ -100,6 +100,7 @@ class Child:
             if self._process.returncode != 0:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
             self._reader.cancel()
         clean = {0} if self._ready.done() else {0, -signal.SIGTERM}
         if was_running and self._process.returncode not in clean:

@@ -96,7 +96,6 @@ def test_latency_counts_from_when_a_request_was_due(origin_port: int) -> None:
     # 1,000 requests due at once on one connection: the last waited for all others.
     result = measure(origin_port, [b"GET /ok HTTP/1.1\r\n\r\n"], [0.0] * 1000, 1)
     assert result.max_us > 100 * (result.duration_s * 1e6 / 1000)
-    assert result.max_us > 1.5 * result.p50_us
 
 
 def test_arrivals_are_poisson_and_the_same_each_time() -> None:

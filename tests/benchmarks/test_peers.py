@@ -1,9 +1,12 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers import Peer, select
+from benchmarks.peers import Peer, before, select
 
 
 def test_peers_are_selected_by_name_in_one_order() -> None:
@@ -33,3 +36,25 @@ def test_a_version_is_the_first_line_with_a_digit() -> None:
     code = "print('Banner'); print('Version: 1.2')"
     peer = Peer("own", "", (), ("-c", code), "", module="json")
     assert peer.version() == "Version: 1.2"
+
+
+def test_another_checkout_is_run_instead_of_this_one(tmp_path: Path) -> None:
+    package = tmp_path / "router"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("print('the other')")
+    peer = before(tmp_path)
+    run = subprocess.run(
+        peer.command(),
+        env=os.environ | dict(peer.environment),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert run.stdout == "the other\n"
+
+
+def test_a_directory_without_the_router_is_no_checkout(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="is no checkout"):
+        before(tmp_path)
