@@ -27,17 +27,19 @@ def run(inputs: int, seed: int) -> Counter[str]:
         ("chunked", Mutator(random, BODIES), properties.chunked),
     )
     accepted: Counter[str] = Counter()
-    for number in range(inputs):
-        if number % _BATCH == 0:
-            faulthandler.dump_traceback_later(HANG_S, exit=True)
-        name, mutator, check = targets[number % 3]
-        data = mutator.mutant()
-        if name == "chunked":
-            data = random.randbytes(2) + data
-        try:
-            accepted[name] += check(data)
-        except Exception as error:
-            error.add_note(f"{name}: input {number} of seed {seed}: {data!r}")
-            raise
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        for number in range(inputs):
+            if number % _BATCH == 0:
+                faulthandler.dump_traceback_later(HANG_S, exit=True)
+            name, mutator, check = targets[number % 3]
+            data = mutator.mutant()
+            if name == "chunked":
+                data = random.randbytes(2) + data
+            try:
+                accepted[name] += check(data)
+            except Exception as error:
+                error.add_note(f"{name}: input {number} of seed {seed}: {data!r}")
+                raise
+    finally:  # or the watchdog would end whatever this process does next
+        faulthandler.cancel_dump_traceback_later()
     return accepted

@@ -1,5 +1,7 @@
 """A short, seeded piece of the long runs of the pure parsers."""
 
+import faulthandler
+
 import pytest
 
 from router.errors import HeadError
@@ -39,9 +41,15 @@ def test_a_parser_that_crashes_would_be_found_out(monkeypatch: pytest.MonkeyPatc
     def crash(*_: object) -> None:
         raise KeyError
 
+    watchdog: list[str] = []
     monkeypatch.setattr("router.http1.request._count_hop", crash)
+    monkeypatch.setattr(
+        faulthandler, "dump_traceback_later", lambda *_, **__: watchdog.append("armed")
+    )
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: watchdog.append("off"))
     with pytest.raises(KeyError):
         pure.run(15_000, 1)
+    assert watchdog[-1] == "off"  # it would end the process of the tests that follow
 
 
 def test_the_reference_refuses_by_its_own_exceptions_only() -> None:
