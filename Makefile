@@ -38,6 +38,7 @@ fuzz: $(VENV)/.ready  ## mutants through the parsers and through a running route
 	$(BIN)/pip install --quiet --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz pure --inputs 1000000 --seed $(FUZZ_SEED)
 	$(BIN)/python -m tests.fuzz guided --inputs 1000000 --seed $(FUZZ_SEED)
+	$(BIN)/python -m tests.fuzz interleavings --inputs 50000 --seed $(FUZZ_SEED)
 	$(BIN)/python -m tests.fuzz requests --inputs 20000 --seed $(FUZZ_SEED)
 	$(BIN)/python -m tests.fuzz responses --inputs 20000 --seed $(FUZZ_SEED)
 

@@ -25,11 +25,13 @@ BACKLOG_MAX_BYTES: Final = 128 * 1024 * 1024
 _TYPES: Final[dict[str, Any]] = {
     kind.__name__: kind
     for kind in (
+        messages.TakeSlot,
         messages.Prepare,
         messages.Commit,
         messages.Discard,
         messages.Weights,
-        messages.EndpointHealth,
+        messages.PemFiles,
+        messages.EndpointState,
         messages.Drain,
         messages.FlushStats,
         messages.FeedbackAnswer,
@@ -38,6 +40,7 @@ _TYPES: Final[dict[str, Any]] = {
         messages.Committed,
         messages.Stats,
         messages.FeedbackRequest,
+        messages.Ejection,
         messages.Drained,
     )
 }
@@ -82,6 +85,19 @@ def decode(body: bytes | memoryview) -> Message:
         return cast(Message, _TYPES[name](**values))
     except (ValueError, KeyError, TypeError) as error:
         raise ChannelError(f"unreadable frame of {len(body)} bytes: {error}") from error
+
+
+def receive(sock: socket.socket) -> Message | None:
+    """Wait, blocking, for the next frame of a socket that no `Channel` has taken over yet.
+
+    Reads not a byte beyond it. None when the other end is gone.
+
+    Raises:
+        ChannelError: it cannot be read.
+    """
+    head = sock.recv(4, socket.MSG_WAITALL)
+    body = sock.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL) if len(head) == 4 else b""
+    return decode(body) if body else None
 
 
 class Channel(asyncio.Protocol):

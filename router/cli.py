@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_config_commands(commands)
     _add_status(commands)
+    _add_drain(commands)
+    _add_restart(commands)
     _add_explain(commands)
     _add_demo(commands)
     return parser
@@ -74,6 +76,28 @@ def _add_status(commands: "Commands") -> None:
     status.add_argument("--json", action="store_true", help="print the document as it is")
     status.add_argument("--quiet", action="store_true", help="only tell by the exit status: ready?")
     status.set_defaults(run=_status)
+
+
+def _add_drain(commands: "Commands") -> None:
+    drain = commands.add_parser(
+        "drain", help="give an endpoint nothing new; it finishes what it has"
+    )
+    drain.add_argument("--force", action="store_true", help="also the last one of a backend")
+    drain.add_argument("--wait", action="store_true", help="until nothing is in flight on it")
+    drain.add_argument("--timeout", default="60s", metavar="DURATION", help="of --wait (60s)")
+    drain.set_defaults(run=_drain)
+    undrain = commands.add_parser("undrain", help="use a drained endpoint again")
+    undrain.set_defaults(run=_undrain)
+    for command in (drain, undrain):
+        command.add_argument("endpoint", metavar="ENDPOINT", help="its URL")
+        command.add_argument("--backend", metavar="NAME", help="by default all that have it")
+        command.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
+
+
+def _add_restart(commands: "Commands") -> None:
+    restart = commands.add_parser("restart", help="replace the workers of a running router")
+    restart.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
+    restart.set_defaults(run=_restart)
 
 
 def _add_explain(commands: "Commands") -> None:
@@ -103,9 +127,10 @@ def _add_demo(commands: "Commands") -> None:
 def _serve(options: argparse.Namespace) -> int:
     from router import logs
     from router.config import ConfigError, load_file
+    from router.tls.files import look
 
     try:
-        loaded = load_file(options.file, os.environ)
+        loaded = load_file(options.file, os.environ, look)
     except ConfigError as error:
         return _show_problems(error)
     logs.configure(loaded.config.logging.format, loaded.config.logging.level)
@@ -119,10 +144,11 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from router.config import ConfigError, compare, load_file, render_changes
+    from router.tls.files import look
 
     try:
         if options.diff is None:
-            loaded = load_file(options.file, os.environ)
+            loaded = load_file(options.file, os.environ, look)
             for warning in loaded.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             config = loaded.config
@@ -154,6 +180,44 @@ def _status(options: argparse.Namespace) -> int:
     document = overview.fetch(options.admin)
     print(json.dumps(document, indent=2) if options.json else overview.render(document))
     return 0
+
+
+def _drain(options: argparse.Namespace) -> int:
+    from router.control import orders
+    from router.units import parse_duration
+
+    try:
+        timeout_s = parse_duration(options.timeout)
+    except ValueError as error:
+        print(f"pointsman: --timeout: {error}", file=sys.stderr)
+        return _BAD_CONFIG
+    order = orders.Order(options.admin, _token(), options.endpoint, options.backend)
+    drained = orders.drain(order, options.force)
+    print(orders.render(drained), flush=True)
+    if options.wait:
+        orders.wait_until_idle(order, drained, timeout_s)
+        print("nothing is in flight")
+    return 0
+
+
+def _undrain(options: argparse.Namespace) -> int:
+    from router.control import orders
+
+    order = orders.Order(options.admin, _token(), options.endpoint, options.backend)
+    print(orders.render(orders.undrain(order)))
+    return 0
+
+
+def _restart(options: argparse.Namespace) -> int:
+    from router.control import orders
+
+    print(f"{orders.restart(options.admin, _token())} workers are new")
+    return 0
+
+
+def _token() -> str | None:
+    """The admin API's token, from the environment: the command line is there for all to see."""
+    return os.environ.get("POINTSMAN_ADMIN_TOKEN") or None
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -67,6 +67,13 @@ BODY_TOO_LARGE: Final = Refusal(
 TARGET_TOO_LONG: Final = Refusal(
     414, "target-too-long", "The request target is too long", Source.DOWNSTREAM, close=True
 )
+EXPECTATION_UNKNOWN: Final = Refusal(
+    417,
+    "expectation-unknown",
+    "The only expectation that can be met is 100-continue",
+    Source.DOWNSTREAM,
+    close=True,
+)
 HEAD_TOO_LARGE: Final = Refusal(
     431, "head-too-large", "The request head is too large", Source.DOWNSTREAM, close=True
 )
@@ -135,6 +142,12 @@ UPSTREAM_FIRST_BYTE_TIMEOUT: Final = Refusal(
 )
 UPSTREAM_IDLE_TIMEOUT: Final = Refusal(
     504, "upstream-idle-timeout", "The model server stopped sending", Source.UPSTREAM
+)
+UPSTREAM_REMOVED: Final = Refusal(
+    504,
+    "upstream-removed",
+    "The model server was taken out and did not finish in time",
+    Source.UPSTREAM,
 )
 
 

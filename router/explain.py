@@ -45,6 +45,8 @@ class OfflineRequest:
     host: bytes = b""
     path: bytes = b"/"
     client: str = "127.0.0.1"
+    client_cert: str = ""
+    client_names: tuple[str, ...] = ()
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
     def header(self, name: bytes) -> bytes | None:

@@ -37,6 +37,16 @@ class Request(Protocol):
         """The client's address (from a trusted proxy's header where there is one)."""
         ...
 
+    @property
+    def client_cert(self) -> str:
+        """The subject of the client's certificate (RFC 4514); empty without one."""
+        ...
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        """The alternative names of the client's certificate, as in `DNS:a.example`."""
+        ...
+
     def header(self, name: bytes) -> bytes | None:
         """The field's value (several joined by `, `), or None."""
         ...
@@ -78,20 +88,37 @@ LATENCY_BOUNDS_S: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class TakeSlot:
+    """The first message: which worker the process is. Its listener is the one at that place."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Build this config as a trial. Answered by `Prepared`; nothing changes until `Commit`.
 
     `document` is the YAML document after interpolation (it validates again to the same Config).
     `weights`: route -> variant -> weight, for routes whose weights are not those of the YAML.
-    `down`: backend -> URLs of endpoints that failed their health checks.
+    `endpoints`: backend -> endpoint URL -> `[state, addresses]` as in `EndpointState`, for those
+    that are not plainly `up` without addresses.
     `receipt_key`: hex, empty when no route gives receipts.
+    `pem`: path -> content of every PEM file that the config names.
     """
 
     generation: int
     document: dict[str, Any]
     weights: dict[str, dict[str, float]]
-    down: dict[str, list[str]]
+    endpoints: dict[str, dict[str, list[Any]]]
     receipt_key: str
+    pem: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PemFiles:
+    """Files of certificates or keys have new content, which was looked at; see `Prepare.pem`."""
+
+    pem: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +145,30 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointHealth:
-    """An endpoint passed or failed its health check."""
+class EndpointState:
+    """What control knows of an endpoint changed.
+
+    `state` is `up`, `down` (failed its health check) or `drain` (finishes what it has, gets nothing
+    new). `addresses`: the IP addresses of its name; empty: connect by name.
+    """
 
     backend: str
     url: str
-    is_up: bool
+    state: str
+    addresses: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Fail readiness now, stop accepting after `pre_stop_s`, leave `timeout_s` after that."""
+    """Fail readiness now, stop accepting after `pre_stop_s`, leave `timeout_s` after that.
+
+    `has_successor`: another process accepts from the same listening socket. So what waits in its
+    queue is not lost, and there is no hurry: clients between requests are waited for.
+    """
 
     pre_stop_s: float
     timeout_s: float
+    has_successor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +209,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """New requests are routed by this generation."""
+    """New requests are routed by this generation, or `error` says why not."""
 
     generation: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +236,8 @@ class Stats:
     """Increments since the last `Stats` of this worker, and gauges as they stand.
 
     `requests`: rows of `RequestCounts` as lists. `counters`: rows `[metric, [label values], n]`
-    with the metrics of `COUNTERS`. `gauges`: metric of `GAUGES` -> value.
+    with the metrics of `COUNTERS`. `gauges`: metric of `GAUGES` -> value. `endpoints`: rows
+    `[backend, URL, requests in flight]` of endpoints that drain.
     `ticket` is that of the `FlushStats` that asked, or 0.
     """
 
@@ -207,6 +246,7 @@ class Stats:
     requests: list[list[Any]] = field(default_factory=list)
     counters: list[list[Any]] = field(default_factory=list)
     gauges: dict[str, float] = field(default_factory=dict)
+    endpoints: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +256,21 @@ class FeedbackRequest:
     ticket: int
     content_type: str
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """A worker took an endpoint out because of what its requests met, or took it back.
+
+    `reason`: `consecutive-failures` or `failure-share`. `until_s`: seconds since 1970.
+    """
+
+    worker: int
+    backend: str
+    url: str
+    is_ejected: bool
+    reason: str
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +298,26 @@ COUNTERS: Final[dict[str, Metric]] = {
         "Connections opened to endpoints.", ("backend",)
     ),
     "pointsman_retries_total": Metric("Attempts after the first.", ("backend", "reason")),
+    "pointsman_retries_denied_total": Metric(
+        "Failed attempts that were not followed by another, by what forbade it.",
+        ("backend", "reason"),
+    ),
+    "pointsman_hedges_total": Metric(
+        "Second attempts beside a slow first one, by outcome.", ("backend", "outcome")
+    ),
+    "pointsman_overflow_total": Metric(
+        "Requests whose variant had no healthy endpoint, answered by its fallback.",
+        ("route", "variant", "to"),
+    ),
+    "pointsman_ejections_total": Metric(
+        "Endpoints ejected because their requests failed.", ("backend", "reason")
+    ),
+    "pointsman_panic_total": Metric(
+        "Requests sent while endpoints that are down or ejected were used too.", ("backend",)
+    ),
+    "pointsman_limited_total": Metric(
+        "Requests refused because of a limit of their backend.", ("backend", "limit")
+    ),
     "pointsman_decisions_total": Metric(
         "Why a variant was chosen.", ("route", "variant", "reason")
     ),
@@ -256,11 +331,16 @@ COUNTERS: Final[dict[str, Metric]] = {
         "Mirrored requests by outcome.", ("route", "backend", "outcome")
     ),
     "pointsman_downstream_connections_accepted_total": Metric("Client connections accepted."),
+    "pointsman_tls_handshakes_total": Metric(
+        "TLS handshakes with clients by outcome.", ("outcome",)
+    ),
+    "pointsman_accept_paused_total": Metric("Pauses of accepting for lack of open files."),
 }
 """Counters of the data plane (worker -> control)."""
 
 GAUGES: Final[dict[str, Metric]] = {
     "pointsman_downstream_connections": Metric("Client connections open."),
+    "pointsman_accept_paused": Metric("Workers that do not accept for lack of open files."),
     "pointsman_requests_in_flight": Metric("Exchanges in progress."),
     "pointsman_upstream_connections": Metric("Connections to endpoints open, idle or busy."),
     "pointsman_shadow_in_flight": Metric("Mirrored requests in progress."),

@@ -16,6 +16,8 @@ class Head:
     method: bytes = b"POST"
     fields: dict[bytes, bytes] = field(default_factory=dict)
     client: str = "127.0.0.1"
+    client_cert: str = ""
+    client_names: tuple[str, ...] = ()
     asked: int = 0
 
     def header(self, name: bytes) -> bytes | None:

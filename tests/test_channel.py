@@ -17,11 +17,15 @@ from router.channel import FRAME_MAX_BYTES, Channel, Message, decode, encode
 from router.errors import ChannelError
 
 EVERY_KIND: list[Message] = [
-    messages.Prepare(3, {"routes": [{"name": "r", "x": 1.5}]}, {"r": {"v": 0.1}}, {"b": ["u"]}, ""),
+    messages.TakeSlot(1),
+    messages.Prepare(
+        3, {"routes": [{"name": "r", "x": 1.5}]}, {"r": {"v": 0.1}}, {"b": {"u": ["down", []]}}, ""
+    ),
     messages.Commit(3),
     messages.Discard(3),
     messages.Weights("r", 2, {"v1": 0.9, "v2": 0.1}),
-    messages.EndpointHealth("b", "http://127.0.0.1:1", False),
+    messages.PemFiles({"/etc/a.crt": "-----BEGIN CERTIFICATE-----"}),
+    messages.EndpointState("b", "http://127.0.0.1:1", "down", ["127.0.0.1"]),
     messages.Drain(0.5, 30.0),
     messages.FlushStats(9),
     messages.FeedbackAnswer(1, 200, "application/json", "{}"),
@@ -31,6 +35,7 @@ EVERY_KIND: list[Message] = [
     messages.Committed(3),
     messages.Stats(1, 0, [["r", "v", "2xx", 1, 0.5, [0, 1]]], [["m", ["a"], 2]], {"g": 1.0}),
     messages.FeedbackRequest(1, "application/json", "\u00fc\u0000\U0001f600"),
+    messages.Ejection(1, "b", "http://127.0.0.1:1", True, "failure-share", 1.5),
     messages.Drained(1, 0),
 ]
 

@@ -104,7 +104,7 @@ def test_status_is_a_table_for_people() -> None:
     text = overview.render(json.loads(json.dumps(status.status(plane))))
     rows = [line.split() for line in text.splitlines()]
     assert ["learner", "bandit", "v2", "active", "50%", "-", "0", "-", "-"] in rows
-    assert ["v1", "http://127.0.0.1:1", "not", "checked", "-", "-"] in rows
+    assert ["v1", "http://127.0.0.1:1", "up,", "not", "checked", "-", "-", "-"] in rows
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

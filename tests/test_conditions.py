@@ -152,3 +152,56 @@ def test_whatever_a_regex_matches_starts_with_its_literal_start(data: st.DataObj
     text = data.draw(st.from_regex(pattern, fullmatch=True)).encode("utf-8", "surrogatepass")
     if re.fullmatch(regex.encode(), text):
         assert text.startswith(literal_prefix(regex.encode()))
+
+
+@pytest.mark.parametrize(
+    ("match", "subject", "names", "is_taken"),
+    [
+        ({"subject": "CN=a,O=b"}, "CN=a,O=b", (), True),
+        ({"subject": "CN=a,O=b"}, "CN=a,O=bc", (), False),
+        ({"subject": "CN=a"}, "", ("DNS:a",), False),
+        ({"subject": {"prefix": "CN=a,"}}, "CN=a,O=b", (), True),
+        ({"subject": {"regex": "CN=[ab],.*"}}, "CN=b,O=c", (), True),
+        ({"subject": {"present": True}}, "CN=a", (), True),
+        ({"subject": {"present": True}}, "", (), False),
+        ({"subject": {"present": False}}, "", (), True),
+        ({"subject": {"present": False}}, "CN=a", (), False),
+        ({"san": "DNS:b"}, "CN=a", ("DNS:a", "DNS:b"), True),
+        ({"san": "DNS:b"}, "CN=a", ("DNS:a", "URI:b"), False),
+        ({"san": {"prefix": "URI:spiffe://acme/"}}, "", ("URI:spiffe://acme/x",), True),
+        ({"san": {"present": False}}, "CN=a", ("DNS:a",), False),
+        ({"san": {"present": False}}, "CN=a", (), True),
+        ({"subject": "CN=a", "san": "DNS:b"}, "CN=a", ("DNS:a",), False),
+        ({"subject": "CN=a", "san": "DNS:a"}, "CN=a", ("DNS:a",), True),
+    ],
+)
+def test_a_certificate_condition_takes_what_it_says(
+    match: dict[str, Any], subject: str, names: tuple[str, ...], is_taken: bool
+) -> None:
+    table = table_of({"client_cert": match})
+    head = Head(client_cert=subject, client_names=names)
+    assert (found(table, head) == 0) is is_taken
+
+
+def test_a_route_for_a_certificate_goes_before_one_for_all() -> None:
+    table = table_of({"path": "/a"}, {"path": "/a", "client_cert": {"subject": "CN=a"}})
+    assert found(table, Head(b"/a", client_cert="CN=a")) == 1
+    assert found(table, Head(b"/a", client_cert="CN=b")) == 0
+
+
+def test_why_a_certificate_is_not_the_one_is_told() -> None:
+    match = {"subject": "CN=a", "san": {"prefix": "DNS:"}}
+    conditions = table_of({"client_cert": match}).routes[0].conditions
+    told = [
+        conditions.mismatch(Head(client_cert=subject, client_names=names))
+        for subject, names in (("CN=b", ("DNS:a",)), ("", ()), ("CN=a", ("URI:a", "IP:1")))
+    ]
+    assert told == [
+        ("client_cert", "client certificate's subject is CN=b, expected 'CN=a'"),
+        ("client_cert", "client certificate's subject is missing, expected 'CN=a'"),
+        (
+            "client_cert",
+            "client certificate's san is URI:a, IP:1, expected one that starts with 'DNS:'",
+        ),
+    ]
+    assert conditions.mismatch(Head(client_cert="CN=a", client_names=("DNS:a",))) is None

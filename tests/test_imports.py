@@ -13,8 +13,8 @@ _GROUND = {"errors", "units"}
 _WORDS = _GROUND | {"messages"}
 _RULES = _WORDS | {"http1", "policies"}
 _CONFIG = _RULES | {"config"}
-_TABLE = _CONFIG | {"conditions", "table"}
-_PLANE = _TABLE | {"channel", "receipts", "logs"}
+_TABLE = _CONFIG | {"conditions", "table", "tls"}
+_PLANE = _TABLE | {"channel", "handover", "receipts", "logs"}
 _ALL = _PLANE | {"explain", "data", "control", "record", "dashboard", "demo", "cli", "__main__"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -23,12 +23,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": set(),
     "messages": _GROUND,
     "channel": _WORDS,
+    "handover": _WORDS,
     "receipts": _WORDS,
     "logs": _WORDS,
     "http1": _WORDS,
     "policies": _WORDS,
     "config": _RULES,
     "conditions": _CONFIG,
+    "tls": _CONFIG,
     "table": _CONFIG | {"conditions"},
     "explain": _TABLE,
     "data": _PLANE,

@@ -36,6 +36,8 @@ def crosscheck(document: Any) -> list[Finding]:
         *_route_names(entries),
         *_matches(entries),
         *_backends(document.get("backends"), entries, is_whole=len(entries) == len(routes)),
+        *_client_certs(document.get("tls"), entries),
+        *_unverified(document.get("backends")),
     ]
 
 
@@ -89,6 +91,27 @@ def _matches(routes: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
             place = (*path, "match") if "match" in route else path
             yield Finding(place, message, is_warning=True)
         first.setdefault(key, path)
+
+
+def _client_certs(tls: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
+    """Only a listener that asks for certificates is shown any."""
+    if isinstance(tls, dict) and tls.get("client_auth") in ("optional", "required"):
+        return
+    for path, route in routes:
+        match, policy = route.get("match"), route.get("policy")
+        sticky = policy.get("sticky") if isinstance(policy, dict) else None
+        for place, owner in (((*path, "match"), match), ((*path, "policy", "sticky"), sticky)):
+            if isinstance(owner, dict) and owner.get("client_cert") is not None:
+                hint = "set tls.client_auth to optional or required"
+                yield Finding((*place, "client_cert"), "clients show no certificate", hint)
+
+
+def _unverified(backends: Any) -> Iterator[Finding]:
+    for name, backend in backends.items() if isinstance(backends, dict) else ():
+        tls = backend.get("tls") if isinstance(backend, dict) else None
+        if isinstance(tls, dict) and tls.get("verify") is False:
+            message = "anyone on the way to these endpoints can read and change what is sent"
+            yield Finding(("backends", name, "tls", "verify"), message, is_warning=True)
 
 
 def _backends(

@@ -6,8 +6,8 @@ follows from a value that could not be read is left out.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -28,7 +28,8 @@ class Loaded:
 
     `document` is the YAML as plain data after interpolation: it is JSON-able, and validating it
     again gives an equal Config. It holds secrets. `digest` is the SHA-256 (hex) of the file's
-    bytes. `warnings` are what is allowed but likely not meant.
+    bytes. `warnings` are what is allowed but likely not meant. `pem`: path -> content of every PEM
+    file that the config names, when they were looked at.
     """
 
     config: Config
@@ -36,10 +37,17 @@ class Loaded:
     digest: str
     warnings: tuple[Problem, ...]
     source: str
+    pem: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_file(path: FilePath, env: Mapping[str, str]) -> Loaded:
+Look = Callable[[Config], tuple[Mapping[str, str], Iterable[Finding]]]
+"""Reads the PEM files that a config names: their contents by path, and what is wrong with them."""
+
+
+def load_file(path: FilePath, env: Mapping[str, str], look: Look | None = None) -> Loaded:
     """Load the file at `path`; `env` is what `${NAME}` refers to.
+
+    `look` (see `router.tls.files`) reads the files that the config names; without it nobody does.
 
     Raises:
         ConfigError: the file cannot be read, or `load_text` refuses what is in it.
@@ -52,10 +60,10 @@ def load_file(path: FilePath, env: Mapping[str, str]) -> Loaded:
         raise ConfigError([Problem(str(path), 0, 0, "", f"cannot be read: {reason}")]) from error
     except ValueError as error:  # a NUL in the path
         raise ConfigError([Problem(str(path), 0, 0, "", f"cannot be read: {error}")]) from error
-    return load_text(text, str(path), env)
+    return load_text(text, str(path), env, look)
 
 
-def load_text(text: bytes, source: str, env: Mapping[str, str]) -> Loaded:
+def load_text(text: bytes, source: str, env: Mapping[str, str], look: Look | None = None) -> Loaded:
     """Load the YAML in `text`; `source` names it in messages.
 
     Raises:
@@ -75,6 +83,10 @@ def load_text(text: bytes, source: str, env: Mapping[str, str]) -> Loaded:
     if root is None:
         raise ConfigError(_from_mistake(source, one) for one in document.mistakes)
     config, findings = _validate(root.data)
+    pem: Mapping[str, str] = {}
+    if config is not None and look is not None:
+        pem, found = look(config)
+        findings += found
     problems = [_from_mistake(source, one) for one in document.mistakes]
     problems += (_from_finding(source, root, one) for one in findings if not _is_known(root, one))
     problems = _in_order(problems)
@@ -83,7 +95,7 @@ def load_text(text: bytes, source: str, env: Mapping[str, str]) -> Loaded:
         raise ConfigError(errors)
     digest = hashlib.sha256(text).hexdigest()
     warnings = tuple(problem for problem in problems if problem.is_warning)
-    return Loaded(config, root.data, digest, warnings, source)
+    return Loaded(config, root.data, digest, warnings, source, pem)
 
 
 def _validate(document: Any) -> tuple[Config | None, list[Finding]]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Union
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from router.config.backends import Backend
+from router.config.tls import ServerTls
 from router.config.values import (
     Address,
     FeedbackPath,
     Flag,
+    HangTimeout,
     HeaderName,
     Host,
     Method,
@@ -30,7 +32,7 @@ from router.policies import POLICIES, Model, Options
 from router.policies.single import SingleOptions
 from router.units import Duration, Share, Size
 
-CANNOT_CHANGE: Final = ("listen", "admin", "workers", "state")
+CANNOT_CHANGE: Final = ("listen", "admin", "workers", "spare_worker", "state")
 """Top-level keys that need a restart."""
 
 
@@ -55,6 +57,8 @@ class Admin(Model):
 class Downstream(Model):
     """How clients are treated."""
 
+    handshake_timeout: Annotated[Duration, Field(gt=0)] = 10.0
+    """How long a TLS handshake may take."""
     head_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """From the first byte of a request to the end of its head."""
     idle_timeout: Annotated[Duration, Field(gt=0)] = 75.0
@@ -119,7 +123,7 @@ class ClientHeaders(Model):
 
 
 class HeaderMatch(Model):
-    """A condition on one request header: exactly one of these."""
+    """A condition on one text, as of a request header: exactly one of these."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -136,7 +140,7 @@ class HeaderMatch(Model):
     def _one_condition(self) -> "HeaderMatch":
         given = (self.exact, self.prefix, self.regex, self.present)
         if sum(condition is not None for condition in given) != 1:
-            raise ValueError("a header condition has exactly one of exact, prefix, regex, present")
+            raise ValueError("a condition has exactly one of exact, prefix, regex, present")
         return self
 
 
@@ -144,6 +148,26 @@ def _header_match(value: object) -> object:
     if isinstance(value, int | float):
         raise ValueError(f"{value!r} is not text, put it in quotes")
     return {"exact": value} if isinstance(value, str) else value
+
+
+_TextMatch = Annotated[
+    HeaderMatch, BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch)
+]
+
+
+class CertMatch(Model):
+    """Conditions on a client's certificate; all must hold. Without one none does."""
+
+    subject: _TextMatch | None = None
+    """Its subject, as in `CN=batch,O=Acme` (RFC 4514)."""
+    san: _TextMatch | None = None
+    """One of its names, as in `DNS:batch.internal` or `URI:spiffe://acme/batch`."""
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> "CertMatch":
+        if self.subject is None and self.san is None:
+            raise ValueError("client_cert has a condition on subject, on san, or both")
+        return self
 
 
 class Match(Model):
@@ -159,20 +183,12 @@ class Match(Model):
     """Matches the whole path. Instead of `path`."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] | None = None
     """Any of these, in capitals."""
-    headers: (
-        Annotated[
-            dict[
-                HeaderName,
-                Annotated[
-                    HeaderMatch,
-                    BeforeValidator(_header_match, json_schema_input_type=str | HeaderMatch),
-                ],
-            ],
-            BeforeValidator(distinct_headers),
-        ]
-        | None
-    ) = None
+    headers: Annotated[dict[HeaderName, _TextMatch], BeforeValidator(distinct_headers)] | None = (
+        None
+    )
     """Header name -> its value, or a mapping of one of exact, prefix, regex, present."""
+    client_cert: CertMatch | None = None
+    """What the client's certificate must be; see the listener's `tls`."""
 
     @model_validator(mode="after")
     def _one_path(self) -> "Match":
@@ -234,6 +250,8 @@ class Route(Model):
     """Salts the hash of sticky units; by default the route's name."""
     headers: ClientHeaders = ClientHeaders()
     """Headers that responses carry in the router's name."""
+    idempotent: Flag = False
+    """Its requests may be sent twice, whatever the method."""
 
     @model_validator(mode="after")
     def _one_of_backend_and_policy(self) -> "Route":
@@ -259,8 +277,16 @@ class Config(Model):
     """The admin API."""
     workers: Annotated[Whole, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     """Data processes, 1 to 256; auto is one per usable CPU."""
+    spare_worker: Flag = True
+    """Keep one more data process started, to take a dead one's place at once."""
+    hang_timeout: HangTimeout = 10.0
+    """A worker that says nothing for so long is killed and replaced; 0: never."""
+    orphan_timeout: Duration = 30.0
+    """How long workers serve on without control; 0: they drain at once."""
     state: StateUrl = "sqlite:///var/lib/pointsman/state.db"
     """Where what was learned is kept. Opened only when a route learns."""
+    tls: ServerTls | None = None
+    """TLS towards clients; without it they connect in the clear."""
     drain_timeout: Duration = 30.0
     """How long exchanges in flight may take to finish on SIGTERM."""
     pre_stop: Duration = 0.0

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from router.units import Duration
+
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _HEADER_NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}"  # RFC 9110 section 5.6.2
 _HOST: Final = (
@@ -24,6 +26,7 @@ _ENDPOINT: Final = (
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>.*)"
 )
 _PORT_MAX: Final = 65535
+_HANG_TIMEOUT_MIN_S: Final = 2.0
 
 
 def _name(value: str) -> str:
@@ -39,6 +42,14 @@ def _header_name(value: str) -> str:
     if not re.fullmatch(_HEADER_NAME, value):
         raise ValueError(f"{value!r} is not a header name")
     return value.lower()
+
+
+def _hang_timeout(value: float) -> float:
+    if 0 < value < _HANG_TIMEOUT_MIN_S:
+        raise ValueError(
+            f"expected 0 or at least {_HANG_TIMEOUT_MIN_S:g}s: a worker reports once a second"
+        )
+    return value
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -74,8 +85,10 @@ def _address(value: str) -> str:
 
 def _endpoint_url(value: str) -> str:
     match = re.fullmatch(_ENDPOINT, value)
-    if match is None or match["scheme"].lower() != "http":
-        raise ValueError(f"{value!r} is not an endpoint, write http://host:port")
+    if match is None or match["scheme"].lower() not in ("http", "https"):
+        raise ValueError(
+            f"{value!r} is not an endpoint, write http://host:port or https://host:port"
+        )
     if match["user"] is not None:
         raise ValueError("an endpoint carries no user name or password, write http://host:port")
     if match["port"] is not None and not 1 <= int(match["port"]) <= _PORT_MAX:
@@ -92,7 +105,7 @@ def _endpoint_url(value: str) -> str:
         except ValueError:
             raise ValueError(f"{value!r} has no IPv6 address between its brackets") from None
     port = f":{match['port']}" if match["port"] else ""
-    return f"http://{host}{port}"
+    return f"{match['scheme'].lower()}://{host}{port}"
 
 
 def distinct_headers(value: object) -> object:
@@ -168,8 +181,9 @@ Address = Annotated[
     str, AfterValidator(_address), _schema(r"([0-9.]+|\[[0-9A-Fa-f:.]+\]|localhost):[0-9]{1,5}")
 ]
 EndpointUrl = Annotated[
-    str, AfterValidator(_endpoint_url), _schema(r"[Hh][Tt][Tt][Pp]://[^/@?#\s]+/?")
+    str, AfterValidator(_endpoint_url), _schema(r"[Hh][Tt][Tt][Pp][Ss]?://[^/@?#\s]+/?")
 ]
+HangTimeout = Annotated[Duration, AfterValidator(_hang_timeout)]
 Network = Annotated[str, AfterValidator(_network)]
 Regex = Annotated[str, AfterValidator(_regex)]
 Host = Annotated[str, AfterValidator(_host), _schema(_HOST)]

@@ -22,12 +22,13 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from router.config.model import Feedback as FeedbackSettings
-from router.control import openapi, status
+from router.control import draining, openapi, status
 from router.control.feedback import Feedback
 from router.control.metrics import CONTENT_TYPE, build_registry
 from router.control.plane import Phase, Plane
 from router.control.problems import JSON, Answer, problem
 from router.control.reload import Reloader
+from router.control.supervisor import RestartRefused
 
 FLUSH_TIMEOUT_S: Final = 0.2
 _CLOSE_TIMEOUT_S: Final = 1.0
@@ -67,6 +68,9 @@ class AdminApi:
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_post("/feedback", self.feedback)
         app.router.add_post("/reload", self.reload)
+        app.router.add_post("/restart", self.restart)
+        app.router.add_post("/endpoints/drain", self.drain)
+        app.router.add_post("/endpoints/undrain", self.undrain)
         return app
 
     # reading
@@ -106,14 +110,18 @@ class AdminApi:
     # changing
 
     async def feedback(self, request: web.Request) -> web.Response:
-        limit = self._settings().max_body
-        body = bytearray()
-        async for chunk in request.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > limit:
-                break  # the handler refuses it by its length
-        answer = await self._feedback.answer(request.headers.get("content-type", ""), bytes(body))
-        return _respond(answer)
+        body = await _read(request, self._settings().max_body)
+        return _respond(await self._feedback.answer(request.headers.get("content-type", ""), body))
+
+    async def drain(self, request: web.Request) -> web.Response:
+        body = await _read(request, draining.BODY_MAX_BYTES)
+        drains = draining.Drains(self._plane.endpoints)
+        return _respond(drains.drain(self._plane.snapshot.loaded.config, body))
+
+    async def undrain(self, request: web.Request) -> web.Response:
+        body = await _read(request, draining.BODY_MAX_BYTES)
+        drains = draining.Drains(self._plane.endpoints)
+        return _respond(drains.undrain(self._plane.snapshot.loaded.config, body))
 
     async def reload(self, request: web.Request) -> web.Response:
         # whoever asked may hang up: a reload that began is carried through
@@ -128,6 +136,15 @@ class AdminApi:
                 )
             )
         return _json({"result": record.result, "generation": self._plane.snapshot.generation})
+
+    async def restart(self, request: web.Request) -> web.Response:
+        timeout_s = self._plane.snapshot.loaded.config.drain_timeout
+        work = asyncio.create_task(self._plane.supervisor.restart(timeout_s))
+        try:
+            workers = await asyncio.shield(work)  # as for a reload
+        except RestartRefused as refusal:
+            return _respond(problem(409, "restart-refused", str(refusal)))
+        return _json({"result": "restarted", "workers": workers})
 
     # guarding
 
@@ -199,6 +216,16 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
     except Exception:
         log.exception("admin_call_failed")
         return _respond(problem(500, "internal", "the call failed; the log says why"))
+
+
+async def _read(request: web.Request, limit_bytes: int) -> bytes:
+    """The body; of one that is longer a little more than the limit, for whoever refuses it."""
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > limit_bytes:
+            break
+    return bytes(body)
 
 
 def _respond(answer: Answer) -> web.Response:

@@ -1,35 +1,47 @@
 """Active health checks: every endpoint of a backend with `health:`, one task each.
 
-Owns what is believed about each endpoint; tells workers when that changes, never otherwise.
+Owns what the checks say of each endpoint; tells its owner when that changes, never otherwise.
 
-1. An endpoint starts as up: a restart of the router must not take a fleet out.
+1. At the start of the program an endpoint counts as up: a restart must not take a fleet out. One
+   that a reload adds counts as down until its first success, and is checked at once (`meet`).
 2. It goes down after `unhealthy_after` failures in a row and comes up after `healthy_after`
-   successes in a row. Success is a status from 200 to 399 within the timeout, on a new connection
-   (so that an endpoint which no longer accepts is seen).
-3. Intervals are jittered by 10 % so that checks of many endpoints do not beat together.
+   successes in a row; for one never seen healthy, one success is enough.
+3. Intervals are jittered so that checks do not come in step; at most `CHECKS_MAX` run at a time.
+   After a result that contradicts what is believed the next check comes after a fifth of the
+   interval, and while a backend has no endpoint at all after a tenth: then every moment counts.
 4. Over a reload an endpoint of the same backend and URL keeps what is believed about it.
 """
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from router import __version__, logs
-from router.config.backends import HealthCheck
+from router import logs
+from router.config.health import HealthCheck
 from router.config.model import Config
-from router.messages import EndpointHealth
+from router.control.probe import Target
 
-JITTER: Final = 0.1
+CHECKS_MAX: Final = 100
+"""Checks in progress: they share one process with everything else that control does. With more
+endpoints that hang than this, checks of others come later, never at the same time."""
+MEET_S: Final = 0.8
+"""How long a reload waits for the first checks of endpoints that it adds: whatever they do, the
+change is in force within a second."""
+PAUSE_MIN_S: Final = 0.05
+"""Between two checks of an endpoint, whatever the haste."""
+URGENT_RATE: Final = 100.0
+"""Checks per second of a backend that has no endpoint: 3 to 5 % of a core."""
+NOT_CHECKED: Final = "not checked yet"
 
 log = logging.getLogger(__name__)
 
-Probe = Callable[[str, float], Awaitable[str | None]]
-"""Check a URL within a timeout in seconds: why it failed, or None."""
+Probe = Callable[[Target], Awaitable[str | None]]
+"""Check an endpoint: why it failed, or None."""
 
 Place = tuple[str, str]
 """(backend, endpoint URL)."""
@@ -37,7 +49,7 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class Checked:
-    """What is believed about one endpoint."""
+    """What the checks say of one endpoint."""
 
     check: HealthCheck
     is_up: bool
@@ -46,19 +58,28 @@ class Checked:
     """Why the last check failed; None after a success or before the first."""
     streak: int = 0
     """Results in a row that contradict `is_up`."""
+    is_new: bool = False
+    """A reload added it, and it was not healthy yet."""
+    has_result: asyncio.Event = field(default_factory=asyncio.Event)
 
     def observe(self, failure: str | None, now_s: float) -> bool:
         """Take in a check's result. Returns whether the endpoint changed sides."""
         self.reason = failure
+        self.has_result.set()
         if (failure is None) == self.is_up:
             self.streak = 0
             return False
         self.streak += 1
-        needed = self.check.unhealthy_after if self.is_up else self.check.healthy_after
-        if self.streak < needed:
+        if self.streak < self._needed():
             return False
         self.is_up, self.since_s, self.streak = not self.is_up, now_s, 0
+        self.is_new = False
         return True
+
+    def _needed(self) -> int:
+        if self.is_up:
+            return self.check.unhealthy_after
+        return 1 if self.is_new else self.check.healthy_after
 
 
 class Health:
@@ -66,53 +87,58 @@ class Health:
 
     def __init__(
         self,
-        push: Callable[[EndpointHealth], None],
+        on_change: Callable[[Place], None],
         probe: Probe,
         random: Random,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`push` tells all workers; `probe` makes one check; `now` is seconds since 1970."""
-        self._push = push
+        """`on_change` is told who changed sides; `now` is seconds since 1970."""
+        self.results: Counter[tuple[str, ...]] = Counter()
+        """(backend, `success` or `failure`) -> checks made."""
+        self._on_change = on_change
         self._probe = probe
         self._random = random
         self._now = now
+        self._slots = asyncio.Semaphore(CHECKS_MAX)
+        self._known: frozenset[Place] | None = None
+        """Endpoints of the config in force, checked or not; None before the first."""
         self._checked: dict[Place, Checked] = {}
         self._tasks: dict[Place, asyncio.Task[None]] = {}
 
-    def down(self, config: Config) -> dict[str, list[str]]:
-        """Backend -> URLs of those endpoints of `config` that are known to be down."""
-        down: dict[str, list[str]] = {}
-        for place in _places(config):
-            checked = self._checked.get(place)
-            if checked is not None and not checked.is_up:
-                down.setdefault(place[0], []).append(place[1])
-        return down
+    async def meet(self, config: Config) -> None:
+        """Check the endpoints that `config` adds; returns when each has a result, or `MEET_S` over.
+
+        `adopt` must follow, with the config that is in force then.
+        """
+        added = [
+            self._begin(place, check)
+            for place, check in _checks(config).items()
+            if place not in self._checked and self._is_added(place)
+        ]
+        waits = [asyncio.create_task(checked.has_result.wait()) for checked in added]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=MEET_S)
+            for wait in late:
+                wait.cancel()
 
     def adopt(self, config: Config) -> None:
         """Check the endpoints of `config` from now on, and no others."""
-        places = _places(config)
-        for place in self._checked.keys() - places.keys():
+        checks = _checks(config)
+        for place in self._checked.keys() - checks.keys():
             self._stop(place)
             del self._checked[place]
-        for place, check in places.items():
+        for place, check in checks.items():
             checked = self._checked.get(place)
-            if checked is not None and checked.check == check:
-                continue
             if checked is None:
-                self._checked[place] = checked = Checked(check, True, self._now())
-            checked.check = check
-            self._stop(place)
-            self._tasks[place] = asyncio.create_task(
-                self._watch(place, checked), name=f"health {place[1]}"
-            )
+                self._begin(place, check)
+            elif checked.check != check:
+                checked.check = check
+                self._start(place, checked)
+        self._known = frozenset(places(config))
 
-    def state_of(self, backend: str, url: str) -> Checked | None:
-        """What is believed about an endpoint; None when it is not checked."""
-        return self._checked.get((backend, url))
-
-    def all(self) -> Iterator[tuple[Place, Checked]]:
-        """Every checked endpoint."""
-        yield from self._checked.items()
+    def state_of(self, place: Place) -> Checked | None:
+        """What the checks say of an endpoint; None when it is not checked."""
+        return self._checked.get(place)
 
     async def close(self) -> None:
         """Stop checking."""
@@ -121,6 +147,23 @@ class Health:
             self._stop(place)
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _is_added(self, place: Place) -> bool:
+        return self._known is not None and place not in self._known
+
+    def _begin(self, place: Place, check: HealthCheck) -> Checked:
+        is_new = self._is_added(place)
+        reason = NOT_CHECKED if is_new else None
+        checked = Checked(check, not is_new, self._now(), reason, is_new=is_new)
+        self._checked[place] = checked
+        self._start(place, checked)
+        return checked
+
+    def _start(self, place: Place, checked: Checked) -> None:
+        self._stop(place)
+        self._tasks[place] = asyncio.create_task(
+            self._watch(place, checked), name=f"health {place[1]}"
+        )
+
     def _stop(self, place: Place) -> None:
         task = self._tasks.pop(place, None)
         if task is not None:
@@ -128,64 +171,53 @@ class Health:
 
     async def _watch(self, place: Place, checked: Checked) -> None:
         """Check one endpoint for ever."""
-        backend, url = place
         check = checked.check
-        await asyncio.sleep(check.interval * JITTER * self._random.random())
+        target = Target(*place, check)
+        if not checked.is_new:
+            await asyncio.sleep(check.interval * check.jitter * self._random.random())
         while True:
-            failure = await self._probe(url + check.path, check.timeout)
-            if checked.observe(failure, self._now()):
-                self._push(EndpointHealth(backend, url, checked.is_up))
-                logs.event(
-                    log,
-                    "endpoint_up" if checked.is_up else "endpoint_down",
-                    severity=logging.INFO if checked.is_up else logging.WARNING,
-                    backend=backend,
-                    endpoint=url,
-                    **({} if failure is None else {"reason": failure}),
-                )
-            await asyncio.sleep(check.interval * self._random.uniform(1 - JITTER, 1 + JITTER))
+            async with self._slots:
+                failure = await self._probe(target)
+            self.results[place[0], "success" if failure is None else "failure"] += 1
+            is_refused = checked.reason == NOT_CHECKED and failure is not None
+            is_changed = checked.observe(failure, self._now())
+            if is_changed:
+                self._on_change(place)
+            if is_changed or is_refused:
+                _report(place, checked)
+            jitter = self._random.uniform(1 - check.jitter, 1 + check.jitter)
+            await asyncio.sleep(self._pause_s(place, checked) * jitter)
+
+    def _pause_s(self, place: Place, checked: Checked) -> float:
+        """Until the next check: less than the interval where an answer is wanted soon."""
+        interval_s = pause_s = checked.check.interval
+        if checked.streak:
+            pause_s = interval_s / 5
+        if not checked.is_up:
+            peers = [one for (backend, _), one in self._checked.items() if backend == place[0]]
+            if not any(peer.is_up for peer in peers):
+                pause_s = max(interval_s / 10, len(peers) / URGENT_RATE)
+        return min(max(pause_s, PAUSE_MIN_S), interval_s)
 
 
-def _places(config: Config) -> dict[Place, HealthCheck]:
-    return {
-        (name, endpoint.url): backend.health
-        for name, backend in config.backends.items()
-        if backend.health is not None
-        for endpoint in backend.endpoints
-    }
+def places(config: Config) -> Iterable[Place]:
+    """Every endpoint of `config`, in the order of the file."""
+    for name, backend in config.backends.items():
+        for endpoint in backend.endpoints:
+            yield name, endpoint.url
 
 
-class HttpProbe:
-    """The probe for HTTP endpoints. Bodies are not read: the status is the answer."""
+def _checks(config: Config) -> dict[Place, HealthCheck]:
+    checks = {name: backend.health for name, backend in config.backends.items()}
+    return {place: check for place in places(config) if (check := checks[place[0]]) is not None}
 
-    def __init__(self) -> None:
-        import aiohttp  # late: workers are started before this is needed
 
-        self._timeout = aiohttp.ClientTimeout
-        self._error = aiohttp.ClientError
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": f"pointsman/{__version__} health"},
-            auto_decompress=False,
-        )
-
-    async def __call__(self, url: str, timeout_s: float) -> str | None:
-        """Why `url` failed, or None."""
-        try:
-            async with self._session.get(
-                url, allow_redirects=False, timeout=self._timeout(total=timeout_s)
-            ) as response:
-                status = response.status
-        except TimeoutError:
-            return f"no answer within {timeout_s:g} s"
-        except (self._error, OSError, ValueError) as error:
-            number = error.errno if isinstance(error, OSError) else None
-            if number is not None and number > 0:  # negative: a resolver's, with a text of its own
-                return os.strerror(number).lower()
-            return str(error) or type(error).__name__
-        return None if 200 <= status < 400 else f"status {status}"
-
-    async def close(self) -> None:
-        """Close what is open."""
-        await self._session.close()
+def _report(place: Place, checked: Checked) -> None:
+    logs.event(
+        log,
+        "endpoint_up" if checked.is_up else "endpoint_down",
+        severity=logging.INFO if checked.is_up else logging.WARNING,
+        backend=place[0],
+        endpoint=place[1],
+        **({} if checked.reason is None else {"reason": checked.reason}),
+    )

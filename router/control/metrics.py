@@ -16,6 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from router import __version__
+from router.control.endpoints import State
 from router.control.plane import Plane
 from router.control.worker import WorkerState
 from router.messages import COUNTERS, GAUGES, LATENCY_BOUNDS_S
@@ -42,7 +43,9 @@ class PlaneCollector(Collector):
         yield from self._data_plane()
         yield from self._config()
         yield from self._workers()
-        yield from self._health_and_learning()
+        yield from self._endpoints()
+        yield from self._certificates()
+        yield from self._learning()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: series are known only at a scrape."""
@@ -121,17 +124,69 @@ class PlaneCollector(Collector):
             "Workers started in place of a dead one.",
             value=supervisor.restarts,
         )
+        yield _counter(
+            "pointsman_worker_deaths_total",
+            "Workers that died untold, by kind of death.",
+            ("reason",),
+            supervisor.deaths,
+        )
 
-    def _health_and_learning(self) -> Iterator[Metric]:
+    def _endpoints(self) -> Iterator[Metric]:
         plane = self._plane
         up = GaugeMetricFamily(
             "pointsman_endpoint_up",
             "1 when a checked endpoint is healthy, 0 when not.",
             labels=("backend", "endpoint"),
         )
-        for place, checked in plane.health.all():
-            up.add_metric(place, float(checked.is_up))
-        yield up
+        state = GaugeMetricFamily(
+            "pointsman_endpoint_state",
+            "1 for the state that an endpoint is in, 0 for the others.",
+            labels=("backend", "endpoint", "state"),
+        )
+        addresses = GaugeMetricFamily(
+            "pointsman_endpoint_addresses",
+            "Addresses of an endpoint whose name is looked up.",
+            labels=("backend", "endpoint"),
+        )
+        for place, belief in plane.endpoints.all():
+            for one in State:
+                state.add_metric((*place, one), float(one is belief.state))
+            if belief.checked is not None:
+                up.add_metric(place, float(belief.checked.is_up))
+            if belief.resolved is not None:
+                addresses.add_metric(place, len(belief.resolved.addresses))
+        yield from (up, state, addresses)
+        yield _counter(
+            "pointsman_health_checks_total",
+            "Health checks made, by result.",
+            ("backend", "result"),
+            plane.endpoints.health.results,
+        )
+        yield _counter(
+            "pointsman_resolve_failures_total",
+            "Look-ups of an endpoint's name that failed.",
+            ("host",),
+            plane.endpoints.resolver.failures,
+        )
+
+    def _certificates(self) -> Iterator[Metric]:
+        certificates = self._plane.certificates
+        expiry = GaugeMetricFamily(
+            "pointsman_tls_certificate_expiry_seconds",
+            "When a certificate in force expires, in seconds since 1970.",
+            labels=("name",),
+        )
+        for name, at_s in certificates.expiries.items():
+            expiry.add_metric((name,), at_s)
+        yield expiry
+        yield CounterMetricFamily(
+            "pointsman_tls_reload_failures_total",
+            "New content of PEM files that could not be taken.",
+            value=certificates.reload_failures,
+        )
+
+    def _learning(self) -> Iterator[Metric]:
+        plane = self._plane
         weight = GaugeMetricFamily(
             "pointsman_variant_weight",
             "A variant's share of its route's traffic, 0 to 1.",

@@ -63,6 +63,44 @@ _VARIANT: Final[dict[str, Any]] = {
         "p99_s": {"type": ["number", "null"]},
     },
 }
+_ENDPOINT: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": [
+        "url",
+        "weight",
+        "state",
+        "since",
+        "reason",
+        "checked",
+        "ejected_by",
+        "in_flight",
+        "addresses",
+        "addresses_since",
+        "resolve_failure",
+        "resolve_failing_since",
+    ],
+    "properties": {
+        "url": {"type": "string"},
+        "weight": {"type": "number"},
+        "state": {"enum": ["up", "down", "draining", "ejected"]},
+        "since": {"type": ["string", "null"], "format": "date-time"},
+        "reason": {"type": ["string", "null"]},
+        "checked": {"type": "boolean"},
+        "ejected_by": {"type": "integer", "description": "workers that eject it"},
+        "in_flight": {"type": ["integer", "null"], "description": "requests, while it drains"},
+        "addresses": {"type": "array", "items": {"type": "string"}},
+        "addresses_since": {"type": ["string", "null"], "format": "date-time"},
+        "resolve_failure": {"type": ["string", "null"]},
+        "resolve_failing_since": {"type": ["string", "null"], "format": "date-time"},
+    },
+}
+_BACKEND: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["endpoints"],
+    "properties": {
+        "endpoints": {"type": "array", "items": {"$ref": "#/components/schemas/Endpoint"}}
+    },
+}
 _STATUS: Final[dict[str, Any]] = {
     "type": "object",
     "required": [
@@ -81,7 +119,10 @@ _STATUS: Final[dict[str, Any]] = {
         "workers": {"type": "array", "items": _OBJECT},
         "worker_restarts": {"type": "integer"},
         "routes": {"type": "array", "items": {"$ref": "#/components/schemas/Route"}},
-        "backends": _OBJECT,
+        "backends": {
+            "type": "object",
+            "additionalProperties": {"$ref": "#/components/schemas/Backend"},
+        },
     },
 }  # fmt: skip
 _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
@@ -134,6 +175,38 @@ _RELOAD: Final[dict[str, Any]] = {
     },
 }
 
+_RESTART: Final[dict[str, Any]] = {
+    "summary": "Replace every worker by a new process, one after the other",
+    "security": [{"token": []}],
+    "responses": {
+        "200": _answer("Every new worker serves", _json(_OBJECT)),
+        **_problems(*_GUARD, (409, "stopping, not done with the restart before, or it failed")),
+    },
+}
+
+
+def _endpoints(summary: str, *problems: tuple[int, str]) -> dict[str, Any]:
+    question = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["endpoint"],
+        "properties": {
+            "endpoint": {"type": "string", "description": "its URL"},
+            "backend": {"type": ["string", "null"], "description": "by default all that have it"},
+            "force": {"type": "boolean", "description": "also the last one of a backend"},
+        },
+    }
+    return {
+        "summary": summary,
+        "security": [{"token": []}],
+        "requestBody": {"required": True, "content": _json(question)},
+        "responses": {
+            "200": _answer("Done, or so already: what is meant and its state", _json(_OBJECT)),
+            **_problems((400, "malformed"), *_GUARD, (404, "no such endpoint"), *problems),
+        },
+    }
+
+
 DOCUMENT: Final[dict[str, Any]] = {
     "openapi": "3.1.0",
     "info": {"title": "Pointsman admin API", "version": __version__},
@@ -166,6 +239,11 @@ DOCUMENT: Final[dict[str, Any]] = {
         },
         "/feedback": {"post": _FEEDBACK},
         "/reload": {"post": _RELOAD},
+        "/restart": {"post": _RESTART},
+        "/endpoints/drain": {
+            "post": _endpoints("Give an endpoint nothing new", (409, "nothing else would serve"))
+        },
+        "/endpoints/undrain": {"post": _endpoints("Use a drained endpoint again")},
         "/openapi.json": {"get": _get("This document", _json(_OBJECT))},
     },
     "components": {
@@ -174,6 +252,8 @@ DOCUMENT: Final[dict[str, Any]] = {
             "Status": _STATUS,
             "Route": _ROUTE,
             "Variant": _VARIANT,
+            "Backend": _BACKEND,
+            "Endpoint": _ENDPOINT,
             "Problem": _PROBLEM_SCHEMA,
         },
     },

@@ -1,48 +1,24 @@
 """`pointsman status`: the admin API's `/status` as a table for people. Runs in the command line."""
 
-import http.client
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from router.errors import PointsmanError
+from router.control.client import AdminError, ask
 from router.logs import escaped
 from router.units import format_share
 
-_TIMEOUT_S: Final = 5.0
-
-
-class OverviewError(PointsmanError):
-    """The router could not be asked; the message is for the operator."""
+_ADDRESSES_SHOWN_MAX: Final = 4
 
 
 def fetch(admin: str) -> dict[str, Any]:
     """The `/status` document of the admin API at `admin` (`http://host:port`, or `host:port`).
 
     Raises:
-        OverviewError: nothing answers there, or not what a router would.
+        AdminError: nothing answers there, or not what a router would.
     """
-    try:
-        parts = urlsplit(admin if "//" in admin else f"//{admin}")
-        port, host = parts.port, parts.hostname
-    except ValueError as error:
-        raise OverviewError(f"{admin!r} is not an admin API's address: {error}") from None
-    if parts.scheme not in ("", "http") or not host:
-        raise OverviewError(f"{admin!r} is not an admin API's address, write http://host:port")
-    connection = http.client.HTTPConnection(host, port or 80, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/status")
-        response = connection.getresponse()
-        document = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise OverviewError(
-            f"no router answers at {admin}: {error}; is it running, and is this its admin.listen?"
-        ) from error
-    finally:
-        connection.close()
-    if response.status != 200 or not isinstance(document, dict) or "routes" not in document:
-        raise OverviewError(f"what answers at {admin} is not a router's admin API")
+    document = ask(admin, "GET", "/status")
+    if "routes" not in document:
+        raise AdminError(f"what answers at {admin} is not a router's admin API")
     return document
 
 
@@ -50,7 +26,7 @@ def is_ready(admin: str) -> bool:
     """Whether a router answers at `admin`, and its workers take requests."""
     try:
         return bool(fetch(admin)["phase"] == "ready")
-    except OverviewError:
+    except AdminError:
         return False
 
 
@@ -82,7 +58,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from _columns(
-        ["BACKEND", "ENDPOINT", "HEALTH", "SINCE", "REASON"], list(_endpoint_rows(document))
+        ["BACKEND", "ENDPOINT", "STATE", "SINCE", "REASON", "ADDRESSES"],
+        list(_endpoint_rows(document)),
     )
 
 
@@ -106,16 +83,35 @@ def _variant_rows(document: dict[str, Any]) -> Iterator[list[str]]:
 def _endpoint_rows(document: dict[str, Any]) -> Iterator[list[str]]:
     for name, backend in document["backends"].items():
         for endpoint in backend["endpoints"]:
-            health = "not checked"
-            if endpoint["checked"]:
-                health = "up" if endpoint["up"] else "DOWN"
             yield [
                 name,
                 endpoint["url"],
-                health,
-                endpoint.get("since") or "-",
-                endpoint.get("reason") or "-",
+                _state(endpoint),
+                endpoint["since"] or "-",
+                endpoint["reason"] or "-",
+                _addresses(endpoint),
             ]
+
+
+def _state(endpoint: dict[str, Any]) -> str:
+    state: str = endpoint["state"]
+    if state == "draining" and endpoint["in_flight"] is not None:
+        return f"draining, {endpoint['in_flight']} in flight"
+    if state == "ejected":
+        return f"EJECTED (workers: {endpoint['ejected_by']})"
+    if state == "up":
+        return state if endpoint["checked"] else "up, not checked"
+    return state.upper() if state == "down" else state
+
+
+def _addresses(endpoint: dict[str, Any]) -> str:
+    shown = endpoint["addresses"][:_ADDRESSES_SHOWN_MAX]
+    more = len(endpoint["addresses"]) - len(shown)
+    words = [*shown, *([f"and {more} more"] if more else [])]
+    if endpoint["resolve_failure"] is not None:
+        since = endpoint["resolve_failing_since"]
+        words.append(f"(NOT RESOLVED since {since}: {endpoint['resolve_failure']})")
+    return " ".join(words) or "-"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from router.config import Loaded
-from router.control.health import Health
+from router.control.certificates import Certificates
+from router.control.endpoints import Endpoints
 from router.control.learning import Learning
 from router.control.supervisor import Supervisor
 from router.control.totals import Totals
@@ -57,7 +58,8 @@ class Plane:
     totals: Totals
     learning: Learning
     supervisor: Supervisor
-    health: Health
+    endpoints: Endpoints
+    certificates: Certificates
     started_at_s: float
     phase: Phase = Phase.STARTING
     last_reload: ReloadRecord | None = None

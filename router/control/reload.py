@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from router.config.model import CANNOT_CHANGE, Config
 from router.control.plane import Phase, Plane, ReloadRecord, Snapshot
 from router.errors import StartError
 from router.messages import Prepare
+from router.tls.files import look
 
 FIRST_GENERATION: Final = 1
 _LOGGED_ERRORS_MAX: Final = 20
@@ -69,6 +70,16 @@ class Reloader:
             self._record(record, time.monotonic() - began_s)
             return record
 
+    async def alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` while no reload is in progress."""
+        async with self._lock:
+            await work()
+
+    async def settle(self) -> None:
+        """Return when no reload is in progress."""
+        async with self._lock:
+            pass
+
     async def _attempt(self) -> bool:
         """Whether something changed.
 
@@ -83,7 +94,7 @@ class Reloader:
         except ConfigError as error:
             raise Refused(*(str(problem) for problem in error.problems)) from error
         if loaded.digest == plane.snapshot.loaded.digest:
-            return False
+            return plane.certificates.take(loaded.pem)
         _refuse_fixed(plane.snapshot.loaded.config, loaded.config)
         await self._put_in_force(loaded)
         return True
@@ -95,21 +106,26 @@ class Reloader:
         except StartError as error:
             raise Refused(str(error)) from error
         generation = next(self._generations)
-        objections = await plane.supervisor.prepare(
-            Prepare(
-                generation=generation,
-                document=loaded.document,
-                weights=learners.weights(),
-                down=plane.health.down(config),
-                receipt_key=learners.receipt_key,
+        try:
+            await plane.endpoints.meet(config)
+            objections = await plane.supervisor.prepare(
+                Prepare(
+                    generation=generation,
+                    document=loaded.document,
+                    weights=learners.weights(),
+                    endpoints=plane.endpoints.states(config),
+                    receipt_key=learners.receipt_key,
+                    pem=dict(loaded.pem),
+                )
             )
-        )
-        if objections:
-            plane.supervisor.discard(generation)
-            raise Refused(*objections)
-        plane.snapshot = Snapshot(loaded, generation, time.time())
-        plane.learning.adopt(learners)
-        plane.health.adopt(config)
+            if objections:
+                plane.supervisor.discard(generation)
+                raise Refused(*objections)
+            plane.snapshot = Snapshot(loaded, generation, time.time())
+            plane.certificates.adopt(loaded)
+            plane.learning.adopt(learners)
+        finally:
+            plane.endpoints.adopt(plane.snapshot.loaded.config)
         logs.configure(config.logging.format, config.logging.level)
         await plane.supervisor.commit(generation)
 
@@ -141,7 +157,7 @@ class Reloader:
 
 
 def _read(path: Path, env: Mapping[str, str]) -> Loaded:
-    loaded = load_file(path, env)
+    loaded = load_file(path, env, look)
     table.build(loaded.config, 0)  # the trial; workers build their own
     return loaded
 

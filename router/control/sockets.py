@@ -7,23 +7,34 @@ it, instead of quietly taking a share of the first one's connections.
 """
 
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from router.errors import StartError
+from router.handover import address_of
 
-BACKLOG: Final = 4096
-"""Connections waiting to be accepted, per worker; the kernel caps it at `net.core.somaxconn`."""
+_ADMIN_BACKLOG: Final = 128
 
 
-def bind_listeners(address: str, count: int) -> tuple[socket.socket, ...]:
-    """`count` sockets on `address`, not yet listening. Port 0 chooses one port for all.
+def bind_listeners(
+    address: str, count: int, taken: Sequence[socket.socket] = ()
+) -> tuple[socket.socket, ...]:
+    """`count` sockets on `address`: those `taken` over from an earlier program, and new ones that
+    do not listen yet. Port 0 chooses one port for all.
 
     Raises:
         StartError: the address cannot be bound; says which and why.
     """
-    first = _bind(address, share=True)
-    rest = [_bind(address_of(first), share=True) for _ in range(count - 1)]
-    return (first, *rest)
+    sockets = list(taken)
+    try:
+        while len(sockets) < count:
+            known = address_of(sockets[0]) if sockets else address
+            sockets.append(_bind(known, share=True))
+    except StartError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return tuple(sockets)
 
 
 def bind_admin(address: str) -> socket.socket:
@@ -34,17 +45,11 @@ def bind_admin(address: str) -> socket.socket:
     """
     sock = _bind(address, share=False)
     try:
-        sock.listen(128)
+        sock.listen(_ADMIN_BACKLOG)
     except OSError as error:
         sock.close()
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
     return sock
-
-
-def address_of(sock: socket.socket) -> str:
-    """`host:port` of a bound socket, brackets round an IPv6 host."""
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if sock.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 def _bind(address: str, *, share: bool) -> socket.socket:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from router import __version__
-from router.config.backends import Backend
+from router.config.backends import Endpoint
 from router.config.model import Route
 from router.control.plane import Plane
+from router.control.resolver import Resolved
 from router.control.totals import VariantTotals
 
 _Figures = Mapping[tuple[str, str], VariantTotals]
@@ -34,7 +35,7 @@ def status(plane: Plane) -> dict[str, Any]:
         "worker_restarts": plane.supervisor.restarts,
         "routes": routes(plane),
         "backends": {
-            name: {"endpoints": _endpoints(plane, name, backend)}
+            name: {"endpoints": [_endpoint(plane, name, one) for one in backend.endpoints]}
             for name, backend in snapshot.loaded.config.backends.items()
         },
     }
@@ -92,20 +93,23 @@ def _variants(item: Route, figures: _Figures, weights: Mapping[str, float]) -> l
     return rows
 
 
-def _endpoints(plane: Plane, name: str, backend: Backend) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for endpoint in backend.endpoints:
-        row: dict[str, Any] = {"url": endpoint.url, "weight": endpoint.weight, "checked": False}
-        checked = plane.health.state_of(name, endpoint.url)
-        if checked is not None:
-            row |= {
-                "checked": True,
-                "up": checked.is_up,
-                "since": _time(checked.since_s),
-                "reason": checked.reason,
-            }
-        rows.append(row)
-    return rows
+def _endpoint(plane: Plane, backend: str, endpoint: Endpoint) -> dict[str, Any]:
+    belief = plane.endpoints.belief((backend, endpoint.url))
+    resolved = belief.resolved or Resolved()
+    return {
+        "url": endpoint.url,
+        "weight": endpoint.weight,
+        "state": belief.state,
+        "since": _time_if_known(belief.since_s),
+        "reason": belief.reason,
+        "checked": belief.checked is not None,
+        "ejected_by": belief.ejected_by,
+        "in_flight": belief.in_flight,
+        "addresses": list(resolved.addresses),
+        "addresses_since": _time_if_known(resolved.since_s),
+        "resolve_failure": resolved.failure,
+        "resolve_failing_since": _time_if_known(resolved.failing_since_s),
+    }
 
 
 def _workers(plane: Plane) -> list[dict[str, Any]]:
@@ -136,3 +140,7 @@ def _last_reload(plane: Plane) -> dict[str, Any] | None:
 
 def _time(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
+
+
+def _time_if_known(at_s: float | None) -> str | None:
+    return None if at_s is None else _time(at_s)

@@ -7,8 +7,9 @@ Owns durability and nothing else: it does not know what a reward means. Strategy
 3. A reward is written, with its nonce, before it counts; `seq` numbers rewards in that order. A
    learner's dump is written with the last `seq` in it, so after a crash the rewards after that are
    replayed: none is counted twice, none that was accepted is lost.
-4. Old rewards are purged; receipts from before the purge are refused by time (`horizon_s`), since
-   whether they were counted is no longer known.
+4. Old rewards are purged; receipts not newer than what was purged are refused by time
+   (`horizon_s`), since whether they were counted is no longer known. The horizon follows the
+   rewards, not the clock: a clock that jumped ahead and back leaves no time of refusals behind.
 """
 
 import asyncio
@@ -178,17 +179,27 @@ class SqliteStore:
         return await self._transaction(work)
 
     async def purge(self, before_s: int) -> int:
-        def work(connection: sqlite3.Connection) -> int:
-            self._put(connection, "horizon_s", str(before_s))
-            return connection.execute(
-                "DELETE FROM rewards WHERE issued_s < ? AND seq <= coalesce("
+        def find(connection: sqlite3.Connection) -> int | None:
+            newest: int | None = connection.execute(
+                "SELECT max(issued_s) FROM rewards WHERE issued_s < ? AND seq <= coalesce("
                 "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
                 (before_s,),
+            ).fetchone()[0]
+            return newest
+
+        def work(connection: sqlite3.Connection) -> int:
+            self._put(connection, "horizon_s", str(self.horizon_s))
+            return connection.execute(
+                "DELETE FROM rewards WHERE issued_s <= ? AND seq <= coalesce("
+                "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
+                (newest_s,),
             ).rowcount
 
-        if before_s <= self.horizon_s:
+        newest_s = await self._transaction(find)
+        if newest_s is None:
             return 0
-        self.horizon_s = before_s  # refuse what is about to be forgotten before it is
+        # refuse what is about to be forgotten before it is
+        self.horizon_s = max(self.horizon_s, newest_s + 1)
         return await self._transaction(work)
 
     async def setdefault(self, name: str, value: str) -> str:

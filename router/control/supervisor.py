@@ -1,57 +1,65 @@
-"""The set of workers: started, replaced when they die, told of a new config all together, drained.
+"""The set of workers: kept, watched, told of a new config all together, restarted, drained.
 
-Owns one slot per worker; knows nothing of what a config means. Strategy:
+Owns what concerns all workers; what concerns one place is in `slot.py`. Knows nothing of what a
+config means. Strategy:
 
-1. Each slot is a task that spawns a worker, brings it to the current generation, waits for its
-   death and goes round again, after a back-off that doubles while workers die young.
-2. A new config is two calls: `prepare` asks every serving worker for a trial, `commit` or `discard`
+1. A new config is two calls: `prepare` asks every serving worker for a trial, `commit` or `discard`
    ends it. What happens between the two (one assignment in control) is the caller's.
-3. A worker that was not serving when a trial began takes no part in it. Whoever joins late prepares
-   again until it is at the generation that is current when it is done.
+2. A worker that was not serving when a trial began, or did not answer a question before it, takes
+   no part in it. It is brought up to date afterwards.
+3. A worker reports each second. One that says nothing for long is killed; but not when control
+   itself stood still, for then what workers said is still unread.
 4. Control's copies of the listening sockets are closed when the drain begins: a copy is there for
-   replacements only.
+   replacements only. The spare, which has copies too, ends before.
 5. During the first start a death is the end of the program: its reason is a mistake of
    installation or config, which a loop of restarts would hide.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
-import signal
 import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from router import logs
 from router.channel import Message
-from router.control.sockets import BACKLOG
-from router.control.worker import Launch, Worker, WorkerEvents, WorkerGone, WorkerState
-from router.errors import StartError
-from router.messages import (
-    Commit,
-    Committed,
-    Discard,
-    Drain,
-    Drained,
-    FlushStats,
-    Hello,
-    Prepare,
-    Prepared,
-    Stats,
+from router.control.slot import (
+    ANSWER_TIMEOUT_S,
+    KILL_AFTER_S,
+    START_TIMEOUT_S,
+    Shared,
+    Slot,
+    commit,
+    retire,
 )
+from router.control.spawner import Spawner
+from router.control.worker import (
+    Death,
+    Launch,
+    Worker,
+    WorkerEvents,
+    WorkerGone,
+    WorkerState,
+)
+from router.errors import PointsmanError, StartError
+from router.messages import Discard, Drain, Drained, FlushStats, Prepare, Prepared, Stats
 
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_MAX_S: Final = 5.0
-SETTLED_S: Final = 30.0
-"""A worker that lived this long dies with a clean record: the back-off starts again."""
-ANSWER_TIMEOUT_S: Final = 10.0
-"""How long a worker may take over `Prepare` or `Commit`."""
-START_TIMEOUT_S: Final = 30.0
-KILL_AFTER_S: Final = 1.0
-"""Past the drain deadline, what is left is killed."""
+ROLL_CALL_S: Final = 1.0
+"""How long a worker may take to answer before a trial; it takes a millisecond."""
+LOOK_S: Final = 0.5
+"""How often it is looked whether a worker has become silent."""
+STOOD_STILL_S: Final = 2.0
+"""When a look comes so late, control itself stood still (a debugger, a suspended machine)."""
 
 log = logging.getLogger(__name__)
+
+
+class RestartRefused(PointsmanError):
+    """Workers are not replaced, or not all; the message says why."""
 
 
 class Supervisor:
@@ -64,19 +72,33 @@ class Supervisor:
         current: Callable[[], Prepare],
         events: WorkerEvents,
         on_death: Callable[[Worker], None],
+        hang_timeout_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`current` yields the committed config with the weights and health of this moment."""
-        self.restarts = 0
-        self._launch = launch
+        """`current` yields the committed config with the weights and health of this moment.
+
+        `hang_timeout_s` yields how long a worker may be silent; 0: for ever.
+        """
         self._listeners = listeners
-        self._current = current
-        self._events = events
-        self._on_death = on_death
-        self._workers: dict[int, Worker] = {}
-        self._slots: list[asyncio.Task[None]] = []
-        self._is_started = False
-        self._draining = asyncio.Event()
+        self._spawner = Spawner(launch, listeners, events)
+        self._shared = Shared(self._spawner, current, on_death)
+        self._slots = [Slot(number, self._shared) for number in range(len(listeners))]
+        self._hang_timeout_s = hang_timeout_s
+        self._keeping: list[asyncio.Task[Any]] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[Any]] = set()
+        self._leaving: set[asyncio.Task[Any]] = set()
+        self._restarting = asyncio.Lock()
         self._tickets = itertools.count(1)
+
+    @property
+    def restarts(self) -> int:
+        """Workers started in place of a dead one."""
+        return self._shared.restarts
+
+    @property
+    def deaths(self) -> Counter[tuple[str, ...]]:
+        """Workers that died before they were told to leave, by kind of death."""
+        return self._shared.deaths
 
     # start and stop
 
@@ -86,59 +108,105 @@ class Supervisor:
         Raises:
             StartError: one died, refused the config, or took longer than `START_TIMEOUT_S`.
         """
-        joined = [asyncio.get_running_loop().create_future() for _ in self._listeners]
-        self._slots = [
-            asyncio.create_task(self._keep(slot, future), name=f"worker-{slot}")
-            for slot, future in enumerate(joined)
+        joined = [asyncio.get_running_loop().create_future() for _ in self._slots]
+        self._keeping = [
+            asyncio.create_task(slot.keep(future), name=f"worker-{slot.number}")
+            for slot, future in zip(self._slots, joined, strict=True)
         ]
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await asyncio.gather(*joined)
         except TimeoutError:
             raise StartError(f"workers were not ready within {START_TIMEOUT_S:g} s") from None
-        self._is_started = True
+        self._watching = asyncio.create_task(self._watch(), name="watch-workers")
+        self._shared.is_started = True
+        self._spawner.restock()
 
-    async def drain(self, pre_stop_s: float, timeout_s: float) -> int:
-        """Let workers finish and leave, kill what is left at the deadline; how many were cut."""
-        self._stop_replacing()
+    async def drain(self, pre_stop_s: float, timeout_s: float, has_successor: bool = False) -> int:
+        """Let workers finish and leave, kill what is left at the deadline; how many were cut.
+
+        `has_successor`: another program accepts from the same listening sockets.
+        """
+        await self._stop_replacing()
         patience_s = pre_stop_s + timeout_s + KILL_AFTER_S
-        question = Drain(pre_stop_s, timeout_s)
+        question = Drain(pre_stop_s, timeout_s, has_successor)
         for worker in self._alive():
+            if worker.is_leaving:
+                worker.send(question)  # what patience a restart gave it ends
+        asked = [worker for worker in self._alive() if not worker.is_leaving]
+        for worker in asked:
             worker.enter(WorkerState.DRAINING)
-        answers = await _all(
-            worker.ask(question, Drained, 0, patience_s) for worker in self._alive()
-        )
-        for answer in answers:
-            if isinstance(answer, TimeoutError):
-                log.warning("workers_killed_at_deadline")
-                self.kill()
-        # an answer is followed by the exit; a worker that forgets to is not waited for
-        if self._slots:
-            _, late = await asyncio.wait(self._slots, timeout=KILL_AFTER_S)
+        answers = await _all(worker.ask(question, Drained, 0, patience_s) for worker in asked)
+        if any(isinstance(answer, TimeoutError) for answer in answers):
+            log.warning("workers_killed_at_deadline")
             self.kill()
-            if late:
-                await asyncio.wait(late)
+        # an answer is followed by the exit; a worker that forgets to is not waited for
+        left = asyncio.gather(*(worker.exited() for worker in self._alive()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(left), KILL_AFTER_S)
+        self.kill()
+        await left
         return sum(answer.cut for answer in answers if isinstance(answer, Drained))
 
     def kill(self) -> None:
         """SIGKILL every worker; none is replaced."""
-        self._stop_replacing()
+        self._shared.draining.set()
         for worker in self._alive():
             worker.kill()
 
     async def close(self) -> None:
         """Kill what is left and wait for it."""
         self.kill()
-        for task in self._slots:
+        await self._stop_replacing()
+        self.kill()  # what was being started meanwhile
+        tasks = [*self._keeping, *self._late, *self._leaving]
+        if self._watching is not None:
+            tasks.append(self._watching)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._slots, return_exceptions=True)
-        await asyncio.gather(*(worker.exited() for worker in self._workers.values()))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.kill()
+        await asyncio.gather(*(slot.close() for slot in self._slots))
+
+    async def restart(self, timeout_s: float) -> int:
+        """Replace every worker by a new process, one after the other; how many.
+
+        The new one serves before the earlier is told to leave, which then has `timeout_s`. Returns
+        when all new ones serve.
+
+        Raises:
+            RestartRefused: the program stops, the restart before has not ended, or a new worker
+                did not get ready: then the earlier one, and those after it, serve on.
+        """
+        try:
+            await self._replace_all(timeout_s)
+        except RestartRefused as refusal:
+            logs.event(log, "restart_refused", severity=logging.ERROR, reason=str(refusal))
+            raise
+        logs.event(log, "restarted", workers=len(self._slots))
+        return len(self._slots)
+
+    async def _replace_all(self, timeout_s: float) -> None:
+        if self._shared.draining.is_set():
+            raise RestartRefused("the program is stopping")
+        if self._restarting.locked() or self._leaving:
+            raise RestartRefused("the restart before has not ended: its old workers still drain")
+        async with self._restarting:
+            logs.event(log, "restarting", workers=len(self._slots))
+            await self._spawner.discard()  # it has imported what was installed then
+            for slot in self._slots:
+                earlier, problem = await slot.replace()
+                if problem is not None:
+                    raise RestartRefused(problem)
+                if earlier is not None and earlier.state is not WorkerState.GONE:
+                    earlier.enter(WorkerState.DRAINING)
+                    _keep_in(self._leaving, retire(earlier, timeout_s))
 
     # config
 
     async def prepare(self, trial: Prepare) -> tuple[str, ...]:
         """Have every serving worker build `trial`; what they object to, empty when all agree."""
-        workers = self._serving()
+        workers = await self._present()
         for worker in workers:
             worker.begin_trial(trial.generation)
         answers = await _all(
@@ -157,7 +225,9 @@ class Supervisor:
     async def commit(self, generation: int) -> None:
         """Have every worker that prepared `generation` swap to it."""
         workers = [worker for worker in self._alive() if worker.prepared == generation]
-        answers = await _all(self._commit(worker, generation) for worker in workers)
+        for slot in self._slots:
+            self._follow_up(slot, generation)
+        answers = await _all(commit(worker, generation) for worker in workers)
         for worker, answer in zip(workers, answers, strict=True):
             if isinstance(answer, TimeoutError):  # it cannot be left on the old config
                 logs.event(
@@ -167,7 +237,7 @@ class Supervisor:
                     worker=worker.slot,
                     generation=generation,
                 )
-                worker.kill()
+                worker.kill(Death.LATE, "did not swap to the config in time")
 
     def discard(self, generation: int) -> None:
         """Have every worker forget the trial `generation`."""
@@ -175,6 +245,27 @@ class Supervisor:
             if worker.prepared == generation:
                 worker.send(Discard(generation))
                 worker.end_trial()
+
+    async def _present(self) -> list[Worker]:
+        """Serving workers that answer: one that hangs delays no reload."""
+        serving = self._serving()
+        question = FlushStats(next(self._tickets))
+        answers = await _all(
+            worker.ask(question, Stats, question.ticket, ROLL_CALL_S) for worker in serving
+        )
+        return [
+            worker
+            for worker, answer in zip(serving, answers, strict=True)
+            if isinstance(answer, Stats) and worker.state is WorkerState.SERVING
+        ]
+
+    def _follow_up(self, slot: Slot, generation: int) -> None:
+        """Bring a worker that took no part in the trial up to date, when it answers again."""
+        worker = slot.worker
+        if worker is None or worker.state is not WorkerState.SERVING:
+            return
+        if generation not in (worker.prepared, worker.generation):
+            _keep_in(self._late, slot.bring_up(worker))
 
     # telling and asking all
 
@@ -184,98 +275,67 @@ class Supervisor:
             worker.push(message)
 
     async def flush(self, timeout_s: float) -> None:
-        """Have every serving worker send its `Stats` now; gives up on those slower than that."""
+        """Have every worker send its `Stats` now; gives up on those slower than that."""
         question = FlushStats(next(self._tickets))
         await _all(
-            worker.ask(question, Stats, question.ticket, timeout_s) for worker in self._serving()
+            worker.ask(question, Stats, question.ticket, timeout_s)
+            for worker in self._alive()
+            if worker.state is not WorkerState.STARTING
         )
 
     def workers(self) -> tuple[Worker, ...]:
-        """The latest worker of each slot, alive or not."""
-        return tuple(self._workers[slot] for slot in sorted(self._workers))
+        """The latest worker of each slot, alive or not, and those that still leave."""
+        return tuple(worker for slot in self._slots for worker in slot.shown())
 
-    # one slot
+    # watching
 
-    async def _keep(self, slot: int, joined: asyncio.Future[None]) -> None:
-        backoff_s = BACKOFF_FIRST_S
-        while not self._draining.is_set():
-            try:
-                worker = await Worker.spawn(slot, self._launch, self._listeners[slot], self._events)
-            except OSError as error:
-                _fail(joined, f"cannot start worker {slot}: {error}")
-                logs.event(log, "worker_not_started", severity=logging.ERROR, error=str(error))
-            else:
-                self._workers[slot] = worker
-                if self._draining.is_set():
-                    worker.kill()
-                problem = await self._join(worker)
-                if problem is None and not joined.done():
-                    joined.set_result(None)
-                status = await worker.exited()
-                self._on_death(worker)
-                if self._draining.is_set():
-                    break
-                self._report_death(worker, status, problem)
-                _fail(joined, problem or f"worker {slot} {_ending(status)} before it was ready")
-                if worker.age_s >= SETTLED_S:
-                    backoff_s = BACKOFF_FIRST_S
-            if joined.cancelled() or joined.exception() is not None:
-                return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._draining.wait(), backoff_s)
-            backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
-            self.restarts += 1
+    async def _watch(self) -> None:
+        looked_s = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now_s = time.monotonic()
+            stood_still = now_s - looked_s > LOOK_S + STOOD_STILL_S
+            looked_s = now_s
+            timeout_s = self._hang_timeout_s()
+            for worker in self._alive():
+                if stood_still and worker.heard_s is not None:
+                    worker.heard_s = now_s
+                elif timeout_s:
+                    _kill_if_silent(worker, now_s, timeout_s)
 
-    async def _join(self, worker: Worker) -> str | None:
-        """Bring a new worker to the current generation; or kill it, and say what was wrong."""
-        try:
-            await worker.ask(None, Hello, 0, START_TIMEOUT_S)
-            while worker.generation != (trial := self._current()).generation:
-                worker.begin_trial(trial.generation)
-                answer = await worker.ask(trial, Prepared, trial.generation, ANSWER_TIMEOUT_S)
-                if answer.error is not None:
-                    worker.kill()
-                    return f"worker {worker.slot} refused the config: {answer.error}"
-                self._listeners[worker.slot].listen(BACKLOG)
-                await self._commit(worker, trial.generation)
-        except WorkerGone:
-            return None if self._is_started else await _last_words(worker)
-        except TimeoutError:
-            worker.kill()
-            return f"worker {worker.slot} did not get ready in time"
-        if not self._draining.is_set():
-            worker.enter(WorkerState.SERVING)
-        return None
-
-    async def _commit(self, worker: Worker, generation: int) -> None:
-        worker.send(Commit(generation))
-        worker.end_trial()  # repeats what the trial did not know, now that it is in force
-        await worker.ask(None, Committed, generation, ANSWER_TIMEOUT_S)
-        worker.generation = generation
-
-    def _report_death(self, worker: Worker, status: int, problem: str | None) -> None:
-        logs.event(
-            log,
-            "worker_died",
-            severity=logging.ERROR,
-            worker=worker.slot,
-            pid=worker.pid,
-            reason=problem or _ending(status),
-            lived_s=round(worker.age_s, 3),
-        )
-
-    def _stop_replacing(self) -> None:
+    async def _stop_replacing(self) -> None:
         """From here on only workers hold listening sockets: when one stops accepting, newcomers
         are refused instead of waiting in a queue that nobody reads."""
-        self._draining.set()
+        self._shared.draining.set()
+        await self._spawner.close()
         for listener in self._listeners:
             listener.close()
 
     def _alive(self) -> list[Worker]:
-        return [w for w in self._workers.values() if w.state is not WorkerState.GONE]
+        return [worker for slot in self._slots for worker in slot.alive()]
 
     def _serving(self) -> list[Worker]:
-        return [w for w in self._workers.values() if w.state is WorkerState.SERVING]
+        return [worker for worker in self._alive() if worker.state is WorkerState.SERVING]
+
+
+def _kill_if_silent(worker: Worker, now_s: float, timeout_s: float) -> None:
+    if worker.heard_s is None or now_s - worker.heard_s <= timeout_s:
+        return
+    logs.event(
+        log,
+        "worker_hung",
+        severity=logging.ERROR,
+        worker=worker.slot,
+        pid=worker.pid,
+        silent_s=round(now_s - worker.heard_s, 1),
+    )
+    worker.kill(Death.HUNG, f"said nothing for {timeout_s:g} s and was killed")
+
+
+def _keep_in(tasks: set[asyncio.Task[Any]], work: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def _all(questions: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -285,23 +345,3 @@ async def _all(questions: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
         if isinstance(answer, BaseException) and not isinstance(answer, WorkerGone | TimeoutError):
             raise answer
     return answers
-
-
-async def _last_words(worker: Worker) -> str:
-    return f"worker {worker.slot} {_ending(await worker.exited())} before it was ready"
-
-
-def _ending(status: int) -> str:
-    """`exited with status 1`, `was killed by SIGSEGV`."""
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"was killed by {name}"
-
-
-def _fail(joined: asyncio.Future[None], reason: str) -> None:
-    if not joined.done():
-        joined.set_exception(StartError(reason))

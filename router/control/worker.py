@@ -7,11 +7,15 @@ Owns the process from spawn to exit; must not decide when one is started, replac
    (`_number`); `ask` waits for it.
 2. Death ends every wait: the exit of the process, not the end of its channel, is what counts; a
    process whose channel ended is killed, for it cannot be told anything any more.
+3. A process is spawned for no slot in particular, with every listening socket; `take_slot` tells
+   it which. Before that it is a spare.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -22,7 +26,16 @@ from typing import Any, Final, TypeVar, cast
 
 from router.channel import Channel, Message
 from router.errors import PointsmanError
-from router.messages import Committed, Drained, FeedbackRequest, Hello, Prepared, Stats
+from router.messages import (
+    Committed,
+    Drained,
+    Ejection,
+    FeedbackRequest,
+    Hello,
+    Prepared,
+    Stats,
+    TakeSlot,
+)
 
 _EXIT_GRACE_S: Final = 1.0
 _LAST_WORDS_S: Final = 0.5
@@ -31,6 +44,26 @@ _ALLOCATION: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOL
 given back each time. Kept in the heap instead, a download of 1 MiB takes 0.43 ms of CPU against
 0.77 (three runs each, 8 connections), for less than 1 MiB of memory more. The environment of the
 program goes before these."""
+
+_OWN_ENVIRONMENT: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What systemd tells control alone."""
+
+log = logging.getLogger(__name__)
+
+
+class Death(StrEnum):
+    """Why a worker is no more; a label of `pointsman_worker_deaths_total`."""
+
+    EXIT = "exit"
+    """It ended itself."""
+    SIGNAL = "signal"
+    """A signal that was not ours: a crash, lack of memory, somebody's `kill`."""
+    HUNG = "hung"
+    """It said nothing for `hang_timeout`, and was killed."""
+    LATE = "late"
+    """It did not get ready, swap or leave in time, and was killed."""
+    REFUSED = "refused"
+    """It could not build the config in force, and was killed."""
 
 
 class WorkerState(StrEnum):
@@ -48,12 +81,16 @@ class WorkerGone(PointsmanError):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How workers are started: the command, to which slot, file descriptors and log settings are
-    appended as `--worker N --channel FD --listener FD --log-format F --log-level L`."""
+    """How workers are started: the command, to which file descriptors and log settings are
+    appended as `--channel FD --listeners FD,FD --log-format F --log-level L`.
+
+    `has_spare`: one more is kept started.
+    """
 
     command: Sequence[str]
     log_format: str
     log_level: str
+    has_spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +99,7 @@ class WorkerEvents:
 
     on_stats: Callable[["Worker", Stats], None]
     on_feedback: Callable[["Worker", FeedbackRequest], None]
+    on_ejection: Callable[["Worker", Ejection], None]
 
 
 _Answer = TypeVar("_Answer", Hello, Prepared, Committed, Stats, Drained)
@@ -77,10 +115,9 @@ def _number(message: Message) -> int:
 class Worker:
     """A running data process. Create with `spawn`."""
 
-    def __init__(
-        self, slot: int, process: asyncio.subprocess.Process, events: WorkerEvents
-    ) -> None:
-        self.slot = slot
+    def __init__(self, process: asyncio.subprocess.Process, events: WorkerEvents) -> None:
+        self.slot = -1
+        """Which of the program's workers it is; -1: a spare."""
         self.pid = process.pid
         self.state = WorkerState.STARTING
         self.since_s = time.time()
@@ -88,7 +125,13 @@ class Worker:
         """The generation it serves; 0 before its first commit."""
         self.prepared = 0
         """The generation it holds as a trial; 0 when none."""
-        self._born_s = time.monotonic()
+        self.heard_s: float | None = None
+        """When it last said something, on the monotonic clock; None: nothing yet."""
+        self.is_leaving = False
+        """Whether it was told to drain."""
+        self._killed_for: Death | None = None
+        self._killed_because: str | None = None
+        self._serves_since_s: float | None = None
         self._process = process
         self._events = events
         self._channel: Channel | None = None
@@ -96,13 +139,13 @@ class Worker:
         self._waiting: dict[tuple[type[Any], int], asyncio.Future[Message]] = {}
         self._repeat: list[Message] | None = None
         self._has_config = False
-        self._exit = asyncio.create_task(self._see_out(), name=f"exit-{slot}")
+        self._exit = asyncio.create_task(self._see_out(), name=f"exit-{self.pid}")
 
     @classmethod
     async def spawn(
-        cls, slot: int, launch: Launch, listener: socket.socket, events: WorkerEvents
+        cls, launch: Launch, listeners: Sequence[socket.socket], events: WorkerEvents
     ) -> "Worker":
-        """Start the process of `slot` on `listener`.
+        """Start a process that can take any slot: `listeners` has the socket of each.
 
         It leads a session of its own, so that a terminal's Ctrl-C reaches control alone.
 
@@ -110,30 +153,38 @@ class Worker:
             OSError: the process cannot be started.
         """
         ours, theirs = socket.socketpair()
+        descriptors = [listener.fileno() for listener in listeners]
+        environment = {**_ALLOCATION, **os.environ}
+        for name in _OWN_ENVIRONMENT:
+            environment.pop(name, None)
         try:
             process = await asyncio.create_subprocess_exec(
                 *launch.command,
-                *("--worker", str(slot)),
                 *("--channel", str(theirs.fileno())),
-                *("--listener", str(listener.fileno())),
+                *("--listeners", ",".join(map(str, descriptors))),
                 *("--log-format", launch.log_format),
                 *("--log-level", launch.log_level),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr,
-                env={**_ALLOCATION, **os.environ},
-                pass_fds=(theirs.fileno(), listener.fileno()),
+                env=environment,
+                pass_fds=(theirs.fileno(), *descriptors),
                 start_new_session=True,
             )
-        except OSError:
+        except BaseException:  # cancelled: the process sees the end of its channel, and leaves
             ours.close()
             raise
         finally:
             theirs.close()
-        worker = cls(slot, process, events)
-        hello = worker._expect(Hello, 0)
+        worker = cls(process, events)
         worker._channel = await Channel.open(ours, worker._received, worker._channel_closed)
-        hello.add_done_callback(lambda future: future.cancelled() or future.exception())
         return worker
+
+    def take_slot(self, slot: int) -> None:
+        """It is worker `slot` from now on; its `Hello` follows."""
+        self.slot = slot
+        hello = self._expect(Hello, 0)
+        hello.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self.send(TakeSlot(slot))
 
     # asking and telling
 
@@ -145,7 +196,7 @@ class Worker:
     async def ask(
         self, question: Message | None, kind: type[_Answer], number: int, timeout_s: float
     ) -> _Answer:
-        """Send `question` (None: it was asked by starting the process) and wait for the answer.
+        """Send `question` (None: it was asked before) and wait for the answer.
 
         Raises:
             WorkerGone: it exited first.
@@ -186,19 +237,37 @@ class Worker:
     # life and death
 
     @property
-    def age_s(self) -> float:
-        """Seconds since it was started."""
-        return time.monotonic() - self._born_s
+    def served_s(self) -> float:
+        """Seconds since it first served; 0 when it never did."""
+        return 0.0 if self._serves_since_s is None else time.monotonic() - self._serves_since_s
 
     def enter(self, state: WorkerState) -> None:
         """Change the state shown to operators."""
         self.state = state
         self.since_s = time.time()
+        self.is_leaving |= state is WorkerState.DRAINING
+        if state is WorkerState.SERVING and self._serves_since_s is None:
+            self._serves_since_s = time.monotonic()
 
-    def kill(self) -> None:
-        """SIGKILL, unless it is gone."""
+    def kill(self, death: Death | None = None, because: str | None = None) -> None:
+        """SIGKILL, unless it is gone. Without a reason: because the program ends."""
         if self._process.returncode is None:
+            self._killed_for = self._killed_for or death
+            self._killed_because = self._killed_because or because
             self._process.kill()
+
+    def death(self, status: int) -> Death:
+        """The kind of its death, after `exited` returned `status`."""
+        if self._killed_for is not None:
+            return self._killed_for
+        return Death.SIGNAL if status < 0 else Death.EXIT
+
+    def epitaph(self, status: int) -> str:
+        """Why it is gone, after `exited` returned `status`."""
+        if self._killed_because is not None:
+            return self._killed_because
+        is_perhaps_memory = status == -signal.SIGKILL and self._killed_for is None
+        return ending(status) + (", perhaps out of memory" if is_perhaps_memory else "")
 
     async def exited(self) -> int:
         """Wait for the end: the exit status, negative for a signal."""
@@ -225,11 +294,19 @@ class Worker:
         return future
 
     def _received(self, message: Message) -> None:
-        if isinstance(message, Stats):
-            self._events.on_stats(self, message)
-        elif isinstance(message, FeedbackRequest):
+        self.heard_s = time.monotonic()
+        try:
+            self._take(message)
+        except Exception:  # a bug here must not end the channel, and with it the worker
+            log.exception("message_failed")
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, FeedbackRequest):
             self._events.on_feedback(self, message)
-            return
+        elif isinstance(message, Ejection):
+            self._events.on_ejection(self, message)
+        elif isinstance(message, Stats):
+            self._events.on_stats(self, message)
         future = self._waiting.get((type(message), _number(message)))
         if future is not None and not future.done():
             future.set_result(message)
@@ -246,3 +323,14 @@ class Worker:
 
     def _gone(self) -> WorkerGone:
         return WorkerGone(f"worker {self.slot} (pid {self.pid}) exited")
+
+
+def ending(status: int) -> str:
+    """`exited with status 1`, `was killed by SIGSEGV`."""
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was killed by {name}"

@@ -12,6 +12,7 @@ from router.config.model import Shadow
 from router.data.mirror import Mirror
 from router.data.pool import BackendPool
 from router.data.stats import Tally, WorkerStats
+from router.data.trust import NONE, Numbered
 from router.http1.forwarded import VIA
 from router.messages import Decision, Request
 from router.receipts import names_of
@@ -30,6 +31,10 @@ class VariantBinding:
     tally: Tally
     own_lines: bytes
     receipt_names: bytes
+    is_patient: bool
+    """Something is to happen when no first byte comes for a while, other than the end."""
+    fallback: "VariantBinding | None" = None
+    """Who answers when no endpoint is healthy."""
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class RouteBinding:
     mirrors: tuple[Mirror, ...]
     receipt_key: bytes
     """Empty when the route gives no receipts."""
+    is_idempotent: bool
+    """Its requests may be acted on twice, whatever the method."""
     weights_version: int = 0
 
 
@@ -55,6 +62,7 @@ class Snapshot:
     """By `Route.index`."""
     pools: dict[str, BackendPool]
     shadow_pools: dict[str, BackendPool] = field(default_factory=dict)
+    trust: Numbered = NONE
 
     def binding(self, route: str) -> RouteBinding | None:
         """The binding of a route by name. Cost: linear, for control messages only."""
@@ -78,7 +86,7 @@ def bind(
     receipt_key: bytes,
     mint: Callable[[], str],
     random: Callable[[], float],
-    open_pool: Callable[[str], BackendPool],
+    open_pool: Callable[[str, bool], BackendPool],
 ) -> Iterator[Snapshot]:
     """Bind `table`, yielding after every `SLICE` routes so that the caller can serve in between.
 
@@ -86,38 +94,43 @@ def bind(
     change are those of `earlier`. Cost: 0.03 ms a route, mostly its assignment.
 
     `weights`: route -> variant -> weight, where they are not those of the YAML. `open_pool` makes
-    the pool of a backend of `table.config` by name.
+    the pool of a backend of `table.config` by name, for shadows or for answers.
     """
     backends = table.config.backends
 
-    def pool_of(name: str, known: Mapping[str, BackendPool]) -> BackendPool:
+    def pool_of(name: str, known: Mapping[str, BackendPool], is_shadow: bool) -> BackendPool:
         pool = known.get(name)
-        return pool if pool is not None and pool.config == backends[name] else open_pool(name)
+        is_kept = pool is not None and pool.config == backends[name]
+        return pool if pool is not None and is_kept else open_pool(name, is_shadow)
 
     old_pools = earlier.pools if earlier else {}
     old_shadow_pools = earlier.shadow_pools if earlier else {}
-    pools = {name: pool_of(name, old_pools) for name in backends}
+    pools = {name: pool_of(name, old_pools, False) for name in backends}
     shadowed = {shadow.backend for route in table.config.routes for shadow in route.shadow}
-    shadow_pools = {name: pool_of(name, old_shadow_pools) for name in shadowed}
+    shadow_pools = {name: pool_of(name, old_shadow_pools, True) for name in shadowed}
     snapshot = Snapshot(table.generation, table, [], pools, shadow_pools)
     for route in table.routes:
         if route.index % SLICE == 0:
             yield snapshot
         assignment = route.build_assignment(mint, weights.get(route.name))
         learns = route.options.learner() is not None
+        variants = {
+            item.name: _bind_variant(route, item.name, pools[item.name], stats)
+            for item in route.options.variants()
+        }
+        for name, variant in variants.items():
+            variant.fallback = variants.get(route.options.fallback(name) or "")
         snapshot.bindings.append(
             RouteBinding(
                 route=route,
                 assign=assignment.assign,
-                variants={
-                    item.name: _bind_variant(route, item.name, pools[item.name], stats)
-                    for item in route.options.variants()
-                },
+                variants=variants,
                 mirrors=tuple(
                     _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
                     for shadow in route.config.shadow
                 ),
                 receipt_key=receipt_key if learns else b"",
+                is_idempotent=route.config.idempotent,
             )
         )
     yield snapshot
@@ -130,7 +143,8 @@ def _bind_variant(route: Route, name: str, pool: BackendPool, stats: WorkerStats
     if route.config.headers.route:
         own_lines += b"x-router-route: %b\r\n" % route.name.encode()
     tally = stats.tally(route.name, name)
-    return VariantBinding(name, pool, tally, own_lines, names_of(route.name, name))
+    is_patient = pool.config.hedge is not None or pool.config.retry.per_try is not None
+    return VariantBinding(name, pool, tally, own_lines, names_of(route.name, name), is_patient)
 
 
 def _bind_mirror(

@@ -9,6 +9,7 @@ from router.config.model import Downstream as Limits
 from router.data.stats import WorkerStats
 from router.errors import TOO_MANY_CONNECTIONS
 from router.http1.forwarded import ClientAddress, Network, peer_address
+from router.tls.x509 import NOBODY, Identity
 
 if TYPE_CHECKING:
     from router.data.downstream import Downstream
@@ -26,7 +27,7 @@ class Clients:
         self._stats = stats
         self._by_address: dict[str, int] = {}
         self._networks: tuple[Network, ...] = ()
-        self._peers: dict[str, ClientAddress] = {}
+        self._peers: dict[tuple[str, Identity | None], ClientAddress] = {}
 
     def __repr__(self) -> str:
         return f"<Clients [{len(self.connections)} from {len(self._by_address)} addresses]>"
@@ -37,13 +38,24 @@ class Clients:
             self._networks = networks
             self._peers.clear()
 
-    def peer_of(self, host: str) -> ClientAddress:
-        """What is known of a client's address; remembered, within a bound."""
-        peer = self._peers.get(host)
+    def peer_of(self, host: str, identity: Identity | None) -> ClientAddress:
+        """What is known of a client; remembered, within a bound.
+
+        `identity` is that of its certificate, empty when it has none; without TLS None.
+        """
+        peer = self._peers.get((host, identity))
         if peer is None:
             if len(self._peers) >= _PEERS_MAX:
                 self._peers.clear()
-            peer = self._peers[host] = peer_address(host, self._networks)
+            known = identity or NOBODY
+            peer = peer_address(
+                host,
+                self._networks,
+                is_tls=identity is not None,
+                subject=known.subject,
+                names=known.names,
+            )
+            self._peers[host, identity] = peer
         return peer
 
     def enter(self, downstream: "Downstream", limits: Limits) -> bool:
@@ -70,7 +82,7 @@ class Clients:
         if not self._by_address[address]:
             del self._by_address[address]
 
-    def close_idle(self, since_s: float = 0.0) -> None:
-        """Close connections that have been between requests for at least `since_s`."""
+    def close_idle(self, served_s: float = 0.0, fresh_s: float = 0.0) -> None:
+        """Close connections that have been between requests, or come, at least so long ago."""
         for downstream in list(self.connections):
-            downstream.close_if_idle(since_s)
+            downstream.close_if_idle(served_s, fresh_s)

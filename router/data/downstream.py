@@ -15,6 +15,7 @@ from router.data import kernel
 from router.data.exchange import Exchange
 from router.data.pages import OwnPage
 from router.data.roles import Handler
+from router.data.tls import IDENTITY
 from router.data.tunnel import Tunnel
 from router.errors import (
     HEAD_TOO_LARGE,
@@ -49,7 +50,7 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_head_began", "_is_closing", "_is_paused", "_is_surplus",
-        "_is_write_paused", "_served", "_tunnel", "_unread_bytes", "deadline", "handler", "peer",
+        "_served", "_tunnel", "_unread_bytes", "deadline", "handler", "is_write_paused", "peer",
         "slot_s", "transport", "worker",
     )  # fmt: skip
 
@@ -64,7 +65,8 @@ class Downstream(asyncio.Protocol):
         self._served = 0
         self._is_surplus = False
         self._is_paused = False
-        self._is_write_paused = False
+        self.is_write_paused = False
+        """The client does not take what was written."""
         self._is_closing = False
         self._unread_bytes = 0
         self._tunnel: Tunnel | None = None
@@ -82,9 +84,13 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
+        kernel.bound_unsent(self.transport)
         name = transport.get_extra_info("peername")
-        self.peer = self.worker.clients.peer_of(name[0] if name else "")
+        self.peer = self.worker.clients.peer_of(
+            name[0] if name else "", transport.get_extra_info(IDENTITY)
+        )
         self._is_surplus = self.worker.clients.enter(self, self.worker.limits)
+        self.worker.acceptor.look(self.transport)
         self._wait(self.worker.limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -95,7 +101,7 @@ class Downstream(asyncio.Protocol):
                 self._read_body(self._body, data)
             elif self._tunnel is not None:
                 self._tunnel.on_request_body(data, False)
-            elif self.handler is None and not self._is_write_paused:
+            elif self.handler is None and not self.is_write_paused:
                 self._read_head(data)
             else:
                 self._buffer += data
@@ -125,21 +131,21 @@ class Downstream(asyncio.Protocol):
             handler.on_client_gone()
         self._tunnel = None  # they know each other: nothing is left for the collector
         self.worker.clients.leave(self)
-        self.worker.on_connection_lost()
+        self.worker.departure.on_connection_lost()
 
     def pause_writing(self) -> None:
-        self._is_write_paused = True
+        self.is_write_paused = True
         self._unread_bytes = kernel.unread_bytes(self.transport)
         self._wait(self.worker.limits.body_timeout)
         if self.handler is not None:
             self.handler.on_client_paused()
 
     def resume_writing(self) -> None:
-        self._is_write_paused = False
+        self.is_write_paused = False
         if self.handler is None:
             self._next_request()
             return
-        if self._body is None:
+        if self._body is None or self._is_paused:
             self.deadline = inf
         self.handler.on_client_resumed()
 
@@ -147,13 +153,15 @@ class Downstream(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         handler = self.handler
-        if self._body is None and self._has_read_on():
+        is_body_awaited = self._body is not None and not self._is_paused
+        if not is_body_awaited and self._has_read_on():
             self._wait(self.worker.limits.body_timeout)
         elif self._is_closing or (handler is None and not self._head_began):
             self.transport.abort()
         elif handler is None:
-            self._refuse(HeadError(SLOW_CLIENT, "the head did not end in time"))
-        elif self._body is None:  # the client does not read
+            error = HeadError(SLOW_CLIENT, "the head did not end in time")
+            self._refuse(error, is_head=self._buffer.startswith(b"HEAD "))
+        elif not is_body_awaited:  # the client does not read
             self.reset()
             self.handler = None
             handler.on_client_gone()
@@ -174,7 +182,8 @@ class Downstream(asyncio.Protocol):
             self.transport.pause_reading()
             if self._body is not None:
                 self._body.pause(monotonic())
-                self.deadline = inf
+                if not self.is_write_paused:
+                    self.deadline = inf
 
     def resume_reading(self) -> None:
         """Take bytes again."""
@@ -265,7 +274,8 @@ class Downstream(asyncio.Protocol):
         if done:
             self._body = None
             self._buffer = body.rest
-            self.deadline = inf
+            if not self.is_write_paused:
+                self.deadline = inf
         else:
             self._wait(self.worker.limits.body_timeout)
         if deliver is not None:
@@ -278,8 +288,10 @@ class Downstream(asyncio.Protocol):
         self._tunnel = tunnel
         self.handler = tunnel
         data, self._buffer = self._buffer, b""
+        self.resume_reading()  # first: the tunnel may stop us again
         tunnel.start(data, False)
-        self.resume_reading()
+        if self.is_write_paused:
+            tunnel.on_client_paused()
 
     # writing and ending
 
@@ -311,7 +323,9 @@ class Downstream(asyncio.Protocol):
             self.worker.count_unparsed(error.refusal)
         else:
             self.handler = None
+            is_head = handler.is_head
             handler.on_client_gone()
+            self.worker.stats.count_refusal(error.refusal)
         date = self.worker.date_line
         answer = write_problem(
             error.refusal, error.detail, b"", date=date, is_head=is_head, close=True
@@ -327,8 +341,8 @@ class Downstream(asyncio.Protocol):
         worker.in_flight -= 1
         if self._is_closing:
             return
-        if not keep_alive or worker.is_draining:
-            if is_request_complete:
+        if not keep_alive:
+            if is_request_complete and not (self._buffer or self._is_paused):
                 self._is_closing = True
                 self.worker.outbox.flush()
                 self.transport.close()
@@ -340,7 +354,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = deadline
         if deadline < self.slot_s:
             worker.wheel.arm(self, deadline)
-        if self._is_write_paused:
+        if self.is_write_paused:
             return  # the client must first read what it got: resume_writing goes on
         if self._buffer:
             worker.loop.call_soon(self._next_request)
@@ -349,7 +363,7 @@ class Downstream(asyncio.Protocol):
 
     def _next_request(self) -> None:
         """Read on in bytes that came before the last response was complete."""
-        if self.handler is not None or self._is_closing or self._is_write_paused:
+        if self.handler is not None or self._is_closing or self.is_write_paused:
             return
         data, self._buffer = self._buffer, b""
         self.resume_reading()
@@ -372,11 +386,17 @@ class Downstream(asyncio.Protocol):
         self.transport.write_eof()
         self._wait(LINGER_S)
 
-    def close_if_idle(self, since_s: float = 0.0) -> None:
-        """Draining: a connection between requests, for at least `since_s`, is closed."""
-        idle_s = monotonic() - (self.deadline - self.worker.limits.idle_timeout)
-        is_idle = self.handler is None and not self._is_closing and not self._head_began
-        if is_idle and (idle_s >= since_s or not self._served):
+    def close_if_idle(self, served_s: float, fresh_s: float) -> None:
+        """Draining: a connection between requests, for at least `served_s`, is closed; one that has
+        not sent its first, after `fresh_s`."""
+        if self.handler is not None or self._is_closing or self._head_began:
+            return
+        limits = self.worker.limits
+        if self._served:
+            is_idle = monotonic() - (self.deadline - limits.idle_timeout) >= served_s
+        else:
+            is_idle = monotonic() - (self.deadline - limits.head_timeout) >= fresh_s
+        if is_idle and not kernel.has_waiting(self.transport.get_extra_info("socket")):
             self._is_closing = True
             self.worker.outbox.flush()
             self.transport.close()

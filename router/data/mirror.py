@@ -15,7 +15,8 @@ from time import monotonic
 from typing import Final
 
 from router.config.model import Shadow
-from router.data.pool import BackendPool, EndpointPool
+from router.data.endpoint import EndpointPool
+from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
 from router.data.upstream import Upstream
 from router.errors import Refusal
@@ -63,7 +64,9 @@ class Mirror:
         elif self.in_flight_bytes + len(body) > self.shadow.in_flight_bytes:
             self.count("dropped_bytes")
         else:
-            Copy(self, head, request_id, body).start()
+            key_of = self.pool.key_of
+            key = b"" if key_of is None else key_of(head)
+            Copy(self, head, request_id, body).start(key)
 
 
 class Copies:
@@ -118,12 +121,13 @@ class Copy:
         self._request = write_request_head(head, len(body), request_id, _MARK) + body
         self._upstream: Upstream | None = None
 
-    def start(self) -> None:
+    def start(self, key: bytes) -> None:
+        """Go, to the endpoint of `key` where the backend has keys."""
         mirror = self._mirror
         mirror.in_flight += 1
         mirror.in_flight_bytes += self._bytes
         mirror.pool.wheel.arm(self, monotonic() + mirror.shadow.timeout)
-        mirror.pool.submit(self)
+        mirror.pool.submit(self, key=key)
 
     def on_connected(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -151,6 +155,12 @@ class Copy:
 
     def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
         self._finish("timeout" if refusal.status == 504 else "failed")
+
+    def on_endpoint_down(self) -> None:
+        upstream = self._upstream
+        self._finish("failed")
+        if upstream is not None:
+            upstream.abort()
 
     def on_upstream_paused(self) -> None:
         pass

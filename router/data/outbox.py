@@ -23,6 +23,8 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.flushes = 0
+        """How often everything was sent: tells whether what was written then has left."""
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
     def report_bug(self, error: Exception) -> None:
@@ -40,6 +42,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Send everything now. What belongs to a connection closed meanwhile is dropped."""
+        self.flushes += 1
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
             if not transport.is_closing():

@@ -28,11 +28,14 @@ _TEXT: Final = b"text/plain; charset=utf-8"
 class OwnPage:
     """Collects one bounded request body and answers it. Implements `downstream.Handler`."""
 
-    __slots__ = ("_body", "_body_bytes", "_downstream", "_head", "_is_complete", "_is_finished")
+    __slots__ = (
+        "_body", "_body_bytes", "_downstream", "_head", "_is_complete", "_is_finished", "is_head",
+    )  # fmt: skip
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self._downstream = downstream
         self._head = head
+        self.is_head = head.method == b"HEAD"
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._is_complete = False
@@ -115,16 +118,17 @@ class OwnPage:
             detail,
             self._head.request_id,
             date=self._downstream.worker.date_line,
-            is_head=self._head.method == b"HEAD",
+            is_head=self.is_head,
             close=close,
         )
         self._end(answer, close)
 
     def _write(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         close = not self._head.keep_alive or self._downstream.worker.is_draining
-        is_head = self._head.method == b"HEAD"
         extra += self._downstream.worker.date_line
-        answer = write_answer(status, content_type, body, extra=extra, is_head=is_head, close=close)
+        answer = write_answer(
+            status, content_type, body, extra=extra, is_head=self.is_head, close=close
+        )
         self._end(answer, close)
 
     def _end(self, response: bytes, close: bool) -> None:

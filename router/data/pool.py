@@ -1,28 +1,33 @@
 """Connections to the endpoints of one backend.
 
 Strategy:
-1. Decide purely, then act: `_choose` looks at counters that are kept, never derived by scanning.
-2. Idle connections are a stack (last in, first out), so that surplus ones grow old and expire.
-3. An idle connection serves a request without a task or a future. Only opening one is a coroutine.
-4. When every endpoint is at its bound, calls wait in one queue, bounded in number and time, first
-   come, first served. The queue is in the wheel with the deadline of its oldest call.
+1. `targets` are the endpoints that get requests, as `Membership` says when something changes; the
+   picker chooses among them by counters that are kept, never derived by scanning.
+2. An idle connection serves a request without a task or a future. Only opening one is a coroutine.
+3. When every endpoint is at its bound, or the backend at its own, calls wait in one queue, bounded
+   in number and time, first come, first served. The queue is in the wheel with the deadline of its
+   oldest call.
 """
 
 import asyncio
-from bisect import bisect_right
+import ssl
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
 from router.config.backends import Backend
+from router.data import balance, kernel, limiter
+from router.data.balance.base import Picker
+from router.data.balance.key import build_key
+from router.data.endpoint import EndpointPool
+from router.data.handshakes import HandshakeFailed
+from router.data.membership import Membership, Tell
 from router.data.outbox import Outbox
+from router.data.retry import Retries
 from router.data.roles import Call
 from router.data.stats import WorkerStats
-from router.data.upstream import Upstream
 from router.data.wheel import Wheel
 from router.errors import (
     NO_ENDPOINT,
@@ -31,62 +36,6 @@ from router.errors import (
     UPSTREAM_CONNECT_TIMEOUT,
 )
 from router.http1.response import ResponseParser
-
-
-class EndpointPool:
-    """One endpoint's connections and counters, in one worker."""
-
-    def __init__(self, backend: "BackendPool", url: str, weight: float) -> None:
-        parts = urlsplit(url)
-        self.backend = backend
-        self.url = url
-        self.host = parts.hostname or ""
-        self.port = parts.port or 80
-        self.weight = weight
-        self.is_up = True
-        self.timeout = backend.config.timeout
-        self.head_max_bytes = backend.config.limits.head_bytes
-        self.keep_alive_s = backend.config.keep_alive
-        self.wheel = backend.wheel
-        self.outbox = backend.outbox
-        self.parser = backend.parser
-        self.idle: deque[Upstream] = deque()
-        self.open = 0
-        """Connections that exist or are being opened."""
-        self.in_flight = 0
-        """Connections that work for a call."""
-
-    def __repr__(self) -> str:
-        state = "up" if self.is_up else "down"
-        return (
-            f"<EndpointPool {self.url} [{state} | {self.open} open: "
-            f"{self.in_flight} busy, {len(self.idle)} idle]>"
-        )
-
-    def count_failure(self, reason: str) -> None:
-        """Count something that went wrong with this endpoint."""
-        self.backend.count_failure(reason)
-
-    def on_idle(self, upstream: Upstream, reusable: bool) -> None:
-        """`upstream` finished its call."""
-        self.in_flight -= 1
-        if reusable and not self.backend.is_retired:
-            self.idle.append(upstream)
-            if self.backend.pending:
-                self.backend.serve_pending()
-        elif reusable:
-            upstream.transport.close()
-
-    def on_closed(self, upstream: Upstream, was_busy: bool) -> None:
-        """`upstream` is gone."""
-        self.open -= 1
-        if was_busy:
-            self.in_flight -= 1
-        else:
-            with suppress(ValueError):  # not there when we closed it after it left the stack
-                self.idle.remove(upstream)
-        if self.backend.pending:
-            self.backend.serve_pending()
 
 
 class BackendPool:
@@ -100,17 +49,29 @@ class BackendPool:
         outbox: Outbox,
         stats: WorkerStats,
         random: Callable[[], float],
+        tell: Tell | None = None,
     ) -> None:
+        """`tell` hears of ejections; None: there are none, as becomes shadows."""
         self.name = name
         self.config = config
         self.wheel = wheel
         self.outbox = outbox
         self.parser = ResponseParser(config.limits.headers)
-        self.pending: deque[tuple[float, Call]] = deque()
-        """Calls that wait for a connection, each with its deadline, oldest first."""
+        self.retries = Retries(config.retry)
+        self.pending: deque[tuple[float, Call, frozenset[str], bytes]] = deque()
+        """Calls that wait, each with its deadline and what `submit` got, oldest first."""
         self.deadline = inf
         self.slot_s = inf
         self.is_retired = False
+        self.tls_context: ssl.SSLContext | None = None
+        """For endpoints that are `https`; see `trust`."""
+        self.limiter = limiter.build(
+            config.limits, monotonic(), is_counted=config.balance.type == "ring_hash"
+        )
+        self.targets: tuple[EndpointPool, ...] = ()
+        """The endpoints that get requests."""
+        self.is_panicking = False
+        self._is_watched = False
         self._stats = stats
         self._random = random
         self._connections_max = config.limits.connections
@@ -118,12 +79,20 @@ class BackendPool:
         self.endpoints = tuple(
             EndpointPool(self, item.url, item.weight) for item in config.endpoints
         )
-        self._up = self.endpoints
-        self._cumulative = self._weigh()
+        self.picker: Picker[EndpointPool] = balance.build(
+            config.balance, [item.weight for item in config.endpoints], random, self._in_flight
+        )
+        self.key_of = None if config.balance.key is None else build_key(config.balance.key)
+        """What a request's key is, where the picker wants one."""
+        is_learning = self.limiter is not None and self.limiter.gradient is not None
+        for endpoint in self.endpoints:
+            endpoint.is_timed = is_learning or self.picker.needs_latency
+        self.membership = Membership(self, tell)
+        self.membership.refresh()
 
     def __repr__(self) -> str:
-        up = f"{len(self._up)}/{len(self.endpoints)} up"
-        return f"<BackendPool {self.name} [{up}, {len(self.pending)} pending]>"
+        used = f"{len(self.targets)}/{len(self.endpoints)} in use"
+        return f"<BackendPool {self.name} [{used}, {len(self.pending)} pending]>"
 
     @property
     def authority(self) -> bytes:
@@ -135,68 +104,91 @@ class BackendPool:
         """Connections, idle or busy."""
         return sum(endpoint.open for endpoint in self.endpoints)
 
-    def set_health(self, url: str, is_up: bool) -> None:
-        """An endpoint passed or failed its health check."""
-        for endpoint in self.endpoints:
-            if endpoint.url == url:
-                endpoint.is_up = is_up
-        self._up = tuple(endpoint for endpoint in self.endpoints if endpoint.is_up)
-        self._cumulative = self._weigh()
-        if not self._up:
-            while self.pending:
-                _, call = self.pending.popleft()
-                if not call.is_finished:
-                    call.on_refused(NO_ENDPOINT, f"every endpoint of {self.name} is down", None)
-        elif self.pending:
+    # which endpoints are used
+
+    def set_state(self, url: str, state: str, addresses: Sequence[str] = ()) -> None:
+        """Control says that an endpoint is `up`, `down` or in `drain`; see `EndpointState`."""
+        self.membership.set_state(url, state, tuple(addresses))
+
+    def use(self, targets: tuple[EndpointPool, ...], is_panicking: bool) -> None:
+        """These endpoints get the requests from now on; also those that wait."""
+        self.targets, self.is_panicking = targets, is_panicking
+        self._is_watched = is_panicking or self.limiter is not None
+        self.picker.adopt(targets)
+        if targets:
             self.serve_pending()
+            return
+        while self.pending:
+            call = self.pending.popleft()[1]
+            if not call.is_finished:
+                self._refuse_unserved(call)
+
+    def on_latency(self, endpoint: EndpointPool, elapsed_s: float, now_s: float) -> None:
+        """See `EndpointPool.on_latency`."""
+        if self.picker.needs_latency:
+            self.picker.observe(endpoint, elapsed_s, now_s)
+        if self.limiter is not None and self.limiter.gradient is not None:
+            self.limiter.gradient.observe(elapsed_s, self.limiter.in_flight, now_s)
+
+    # counting
 
     def count_failure(self, reason: str) -> None:
         """Count a failed attempt on some endpoint."""
         self._stats.counters["pointsman_upstream_failures_total", self.name, reason] += 1
 
-    def count_retry(self, reason: str) -> None:
-        """Count an attempt after the first."""
-        self._stats.counters["pointsman_retries_total", self.name, reason] += 1
+    def count(self, metric: str, label: str) -> None:
+        """Count one in a metric whose labels are the backend and this."""
+        self._stats.counters[metric, self.name, label] += 1
 
-    # choosing: pure over counters
-
-    def _weigh(self) -> list[float] | None:
-        """Cumulative weights of the endpoints that are up, or None when they weigh the same."""
-        weights = [endpoint.weight for endpoint in self._up]
-        return None if len(set(weights)) <= 1 else list(accumulate(weights))
-
-    def _draw(self) -> EndpointPool:
-        """One of the endpoints that are up, at random by weight."""
-        cumulative = self._cumulative
-        if cumulative is None:
-            return self._up[int(self._random() * len(self._up))]
-        return self._up[bisect_right(cumulative, self._random() * cumulative[-1])]
-
-    def _choose(self, avoid: frozenset[str]) -> EndpointPool | None:
-        """The less busy, by weight, of two endpoints drawn at random (Mitzenmacher 2001)."""
-        up = self._up
-        if len(up) <= 1:
-            return up[0] if up else None
-        if avoid:
-            others = [endpoint for endpoint in up if endpoint.url not in avoid]
-            if others:
-                return min(others, key=lambda endpoint: endpoint.in_flight / endpoint.weight)
-        a, b = self._draw(), self._draw()
-        return a if a.in_flight * b.weight <= b.in_flight * a.weight else b
+    def _in_flight(self) -> int:
+        return self.limiter.in_flight if self.limiter is not None else 0
 
     # acting
 
-    def submit(self, call: Call, avoid: frozenset[str] = frozenset()) -> None:
+    def submit(self, call: Call, avoid: frozenset[str] = frozenset(), key: bytes = b"") -> None:
         """Give `call` a connection: now when one is idle, else when one is open, else in turn.
 
         Calls back `on_connected` or `on_refused`, possibly before returning. Endpoints whose URL is
-        in `avoid` are used only when there is no other.
+        in `avoid` are used only when there is no other. `key`: see `balance.base.Picker.pick`.
         """
-        endpoint = self._choose(avoid)
-        if endpoint is None:
-            call.on_refused(NO_ENDPOINT, f"every endpoint of {self.name} is down", None)
-        elif not self._try_endpoint(endpoint, call):
-            self._submit_elsewhere(endpoint, call)
+        targets = self.targets
+        if not targets:
+            self._refuse_unserved(call)
+            return
+        if self._is_watched and not self._admit(call, avoid, key):
+            return
+        if len(targets) == 1:
+            endpoint = targets[0]
+        elif avoid:
+            endpoint = self._choose_other(avoid, key)
+        else:
+            endpoint = self.picker.pick(self._random, key)
+        if self._try_endpoint(endpoint, call):
+            return
+        for other in targets:
+            if other is not endpoint and self._try_endpoint(other, call):
+                return
+        self._hold_back("connections", call, avoid, key)
+
+    def _admit(self, call: Call, avoid: frozenset[str], key: bytes) -> bool:
+        """What not every backend asks of a request: its place below a limit, a count in panic."""
+        if self.limiter is not None and (limit := self.limiter.exceeded()) is not None:
+            self._hold_back(limit, call, avoid, key)
+            return False
+        if self.is_panicking:
+            self._stats.counters["pointsman_panic_total", self.name] += 1
+        return True
+
+    def has_other(self, avoid: frozenset[str]) -> bool:
+        """Whether some endpoint that gets requests is not in `avoid`."""
+        return any(endpoint.url not in avoid for endpoint in self.targets)
+
+    def _choose_other(self, avoid: frozenset[str], key: bytes) -> EndpointPool:
+        """The least busy, by weight, of those not to be avoided."""
+        others = [endpoint for endpoint in self.targets if endpoint.url not in avoid]
+        if not others:
+            return self.picker.pick(self._random, key)
+        return min(others, key=lambda endpoint: endpoint.in_flight / endpoint.weight)
 
     def _try_endpoint(self, endpoint: EndpointPool, call: Call) -> bool:
         idle = endpoint.idle
@@ -204,6 +196,8 @@ class BackendPool:
             upstream = idle.pop()
             if not upstream.transport.is_closing() and upstream.is_usable(monotonic()):
                 endpoint.in_flight += 1
+                if self.limiter is not None:
+                    self.limiter.in_flight += 1
                 upstream.begin(call)
                 call.on_connected(upstream)
                 return True
@@ -211,57 +205,64 @@ class BackendPool:
         if endpoint.open >= self._connections_max:
             return False
         endpoint.open += 1
+        if self.limiter is not None:
+            self.limiter.in_flight += 1
         task = asyncio.get_running_loop().create_task(self._connect(endpoint, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
-    def _submit_elsewhere(self, full: EndpointPool, call: Call) -> None:
-        for endpoint in self._up:
-            if endpoint is not full and self._try_endpoint(endpoint, call):
-                return
-        if len(self.pending) >= self.config.limits.pending:
-            detail = f"{len(self.pending)} requests wait for a connection to {self.name}"
-            call.on_refused(OVERLOADED, detail, None)
+    def _refuse_unserved(self, call: Call) -> None:
+        call.on_refused(NO_ENDPOINT, f"every endpoint of {self.name} is down or leaves", None)
+
+    def _hold_back(self, limit: str, call: Call, avoid: frozenset[str], key: bytes) -> None:
+        """`call` is over this limit: it waits, unless too many do or waiting would do no good."""
+        limits, waiting = self.config.limits, len(self.pending)
+        if limit == "adaptive":
+            detail = f"{self.name} takes no more requests at a time than it has"
+        elif waiting >= limits.pending:
+            detail = f"{waiting} requests wait for {self.name}"
+        else:
+            deadline = monotonic() + limits.pending_timeout
+            self.pending.append((deadline, call, avoid, key))
+            if not waiting:
+                self.wheel.arm(self, deadline)
             return
-        deadline = monotonic() + self.config.limits.pending_timeout
-        self.pending.append((deadline, call))
-        if len(self.pending) == 1:
-            self.wheel.arm(self, deadline)
+        self.count("pointsman_limited_total", limit)
+        call.on_refused(OVERLOADED, detail, None)
 
     def on_deadline(self) -> None:
         """The oldest waiting call has waited too long; see `wheel.Timed`."""
         now = monotonic()
         timeout_s = self.config.limits.pending_timeout
         while self.pending and (self.pending[0][1].is_finished or self.pending[0][0] <= now):
-            _, call = self.pending.popleft()
+            call = self.pending.popleft()[1]
             if not call.is_finished:
-                detail = f"no connection to {self.name} came free within {timeout_s:g} s"
+                self.count("pointsman_limited_total", "pending_timeout")
+                detail = f"nothing of {self.name} came free within {timeout_s:g} s"
                 call.on_refused(OVERLOADED, detail, None)
         if self.pending:
             self.wheel.arm(self, self.pending[0][0])
 
     def serve_pending(self) -> None:
-        """A connection came free: give it to the call that waits longest."""
+        """Something came free: it goes to the call that waits longest."""
         while self.pending:
             if self.pending[0][1].is_finished:
                 self.pending.popleft()
                 continue
-            if not any(
-                endpoint.idle or endpoint.open < self._connections_max for endpoint in self._up
-            ):
+            if self.limiter is not None and self.limiter.exceeded() is not None:
                 return
-            self.submit(self.pending.popleft()[1])
+            if not any(item.idle or item.open < self._connections_max for item in self.targets):
+                return
+            _, call, avoid, key = self.pending.popleft()
+            self.submit(call, avoid, key)
 
     async def _connect(self, endpoint: EndpointPool, call: Call) -> None:
         """Open a connection for `call`; `endpoint.open` counts it already."""
         timeout_s = self.config.timeout.connect
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                _, upstream = await loop.create_connection(
-                    lambda: Upstream(endpoint), endpoint.host, endpoint.port
-                )
+                upstream = await endpoint.connect()
         except TimeoutError:
             self._connect_failed(endpoint)
             self.count_failure("connect-timeout")
@@ -270,8 +271,10 @@ class BackendPool:
                 call.on_refused(UPSTREAM_CONNECT_TIMEOUT, detail, endpoint)
             return
         except (OSError, UnicodeError) as error:  # UnicodeError: no name of the DNS
-            self._connect_failed(endpoint)
-            self.count_failure("connect")
+            is_ours = getattr(error, "errno", None) in kernel.EXHAUSTED
+            self._connect_failed(endpoint, is_ours)
+            kind = "tls" if isinstance(error, HandshakeFailed) else "connect"
+            self.count_failure("exhausted" if is_ours else kind)
             if not call.is_finished:
                 reason = getattr(error, "strerror", None) or str(error)
                 call.on_refused(UPSTREAM_CONNECT, f"{endpoint.url}: {reason}", endpoint)
@@ -284,14 +287,31 @@ class BackendPool:
         upstream.begin(call)
         call.on_connected(upstream)
 
-    def _connect_failed(self, endpoint: EndpointPool) -> None:
+    def _connect_failed(self, endpoint: EndpointPool, is_ours: bool = False) -> None:
         endpoint.open -= 1
+        if self.limiter is not None:
+            self.limiter.in_flight -= 1
+        if not is_ours:
+            endpoint.on_failure()
         if self.pending:
             self.serve_pending()
+
+    def hand_over(self, heir: "BackendPool | None") -> None:
+        """`heir` replaces this pool: endpoints that stay keep their connections.
+
+        Not when a connection of this config is not what the new one asks for.
+        """
+        staying: dict[str, EndpointPool] = {}
+        if heir is not None:
+            mine, its = self.config, heir.config
+            if (mine.tls, mine.keep_alive) == (its.tls, its.keep_alive):
+                staying = {endpoint.url: endpoint for endpoint in heir.endpoints}
+        for endpoint in self.endpoints:
+            endpoint.hand_over(staying.get(endpoint.url))
 
     def retire(self) -> None:
         """No snapshot routes here any more: idle connections close now, busy ones when done."""
         self.is_retired = True
+        self.membership.retire()
         for endpoint in self.endpoints:
-            while endpoint.idle:
-                endpoint.idle.pop().transport.close()
+            endpoint.release()

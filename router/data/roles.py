@@ -10,12 +10,14 @@ from router.errors import Refusal
 from router.http1.response import ResponseHead
 
 if TYPE_CHECKING:
-    from router.data.pool import EndpointPool
+    from router.data.endpoint import EndpointPool
     from router.data.upstream import Upstream
 
 
 class Handler(Protocol):
     """What serves a request: an `Exchange`, or one of the router's own pages."""
+
+    is_head: bool
 
     def start(self, payload: bytes, complete: bool) -> None: ...
     def on_request_body(self, payload: bytes, complete: bool) -> None: ...
@@ -52,6 +54,12 @@ class Call(Protocol):
 
     def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
         """The response will not be completed; the connection is gone."""
+
+    def on_endpoint_down(self) -> None:
+        """The endpoint, which has the whole request and has not begun to answer, failed its check.
+
+        The connection is left as it is: the call may go on waiting.
+        """
 
     def on_upstream_paused(self) -> None:
         """The endpoint takes no more bytes for now."""

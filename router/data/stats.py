@@ -67,8 +67,14 @@ class WorkerStats:
         """Count an answer of our own by its reason."""
         self.counters["pointsman_refused_total", refusal.reason] += 1
 
-    def take(self, worker: int, ticket: int, gauges: dict[str, float]) -> Stats:
-        """All increments since the last `take`."""
+    def take(
+        self,
+        worker: int,
+        ticket: int,
+        gauges: dict[str, float],
+        endpoints: list[list[Any]] | None = None,
+    ) -> Stats:
+        """All increments since the last `take`, and what stands at this moment."""
         requests: list[list[Any]] = []
         counters: list[list[Any]] = []
         for tally in self._tallies.values():
@@ -79,4 +85,4 @@ class WorkerStats:
             tally.reasons.clear()
         counters += [[key[0], list(key[1:]), count] for key, count in self.counters.items()]
         self.counters.clear()
-        return Stats(worker, ticket, requests, counters, gauges)
+        return Stats(worker, ticket, requests, counters, gauges, endpoints or [])

@@ -18,7 +18,7 @@ from router.http1.response import ResponseHead
 
 if TYPE_CHECKING:
     from router.data.downstream import Downstream
-    from router.data.pool import EndpointPool
+    from router.data.endpoint import EndpointPool
 
 
 class Tunnel:
@@ -107,6 +107,9 @@ class Tunnel:
         raise AssertionError("heads end before a tunnel begins")
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
+        raise AssertionError("heads end before a tunnel begins")
+
+    def on_endpoint_down(self) -> None:
         raise AssertionError("heads end before a tunnel begins")
 
     # the end

@@ -7,18 +7,19 @@ bytes after a response, a head that does not end, a body cut short. What it lear
 
 import asyncio
 import select
-import socket
-import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
+from router.data import kernel
 from router.data.roles import Call
+from router.data.tls import TlsTransport, why_lost
 from router.errors import (
     INTERNAL,
     UPSTREAM_FIRST_BYTE_TIMEOUT,
     UPSTREAM_IDLE_TIMEOUT,
     UPSTREAM_MALFORMED,
+    UPSTREAM_REMOVED,
     UPSTREAM_RESET,
     HeadError,
     Refusal,
@@ -28,7 +29,7 @@ from router.http1.fields import BARE_NEWLINE
 from router.http1.response import CHUNKED, UNTIL_CLOSE
 
 if TYPE_CHECKING:
-    from router.data.pool import EndpointPool
+    from router.data.endpoint import EndpointPool
 
 INTERIM_MAX: Final = 16
 """Interim (1xx) responses before a final one; real servers send one or two."""
@@ -52,22 +53,30 @@ class Upstream(asyncio.Protocol):
     """One connection; belongs to an `EndpointPool`."""
 
     __slots__ = (
-        "_buffer", "_decoder", "_eof", "_interims", "_keep_alive", "_keep_alive_s", "_paused",
-        "_reading", "_remaining", "call", "deadline", "idle_since_s", "pool",
-        "slot_s", "transport",
+        "_begun_at", "_buffer", "_decoder", "_eof", "_interims", "_is_lost", "_keep_alive",
+        "_keep_alive_s", "_paused", "_reading", "_remaining", "_was_unsent", "address", "call",
+        "deadline", "idle_since_s", "is_leaving", "pool", "sent_s", "slot_s", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: "EndpointPool") -> None:
         # per connection
         self.pool = pool
         self.transport = cast(asyncio.Transport, None)
+        self.address = ""
+        """The IP address it is connected to."""
+        self.is_leaving = False
+        """It is for this call only, because its address is gone or has too many others."""
         self.deadline = inf
         self.slot_s = inf
         self.idle_since_s = 0.0
         self._keep_alive_s = pool.keep_alive_s
         self._eof = False
+        self._is_lost = False
+        self._was_unsent = False
         # per request
         self.call: Call | None = None
+        self.sent_s = 0.0
+        self._begun_at = 0
         self._reading = _Reading.HEAD
         self._buffer = b""
         self._remaining = 0
@@ -84,8 +93,16 @@ class Upstream(asyncio.Protocol):
     def begin(self, call: Call) -> None:
         """Work for `call` until its response is complete or the connection is lost."""
         self.call = call
+        self._begun_at = self.pool.outbox.flushes
         self._reading = _Reading.HEAD
         self._interims = 0
+        if self._is_lost:  # between its opening and now: nobody else will tell
+            self._was_unsent = True
+            asyncio.get_running_loop().call_soon(self._lose)
+
+    def _lose(self) -> None:
+        if self.call is not None:
+            self._fail(UPSTREAM_RESET, "the connection closed before the request was sent")
 
     def write(self, data: bytes) -> None:
         """Send `data` to the endpoint."""
@@ -101,15 +118,40 @@ class Upstream(asyncio.Protocol):
         """Work for another call from now on."""
         self.call = call
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the request is out and no byte of its answer is back."""
+        call = self.call
+        is_at_head = self._reading == _Reading.HEAD and not self._buffer
+        return call is not None and is_at_head and call.is_request_complete
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nothing of the request has left. True to the end when that can not any more."""
+        return self._begun_at == self.pool.outbox.flushes or self._was_unsent
+
+    @property
+    def loss(self) -> str:
+        """What its end means for the call: `unsent`; `stale`, it served before and was silent since
+        the request left; or `reset`.
+        """
+        if self.is_unsent:
+            return "unsent"
+        is_silent = self._reading == _Reading.HEAD and not (self._buffer or self._interims)
+        return "stale" if is_silent and self.idle_since_s > 0.0 else "reset"
+
     def expect_response(self) -> None:
         """The request's last byte was written: from now on the first-byte timeout counts."""
-        deadline = monotonic() + self.pool.timeout.first_byte
+        self.sent_s = now = monotonic()
+        deadline = now + self.pool.timeout.first_byte
         self.deadline = deadline
         if deadline < self.slot_s:
             self.pool.wheel.arm(self, deadline)
 
     def expect_progress(self) -> None:
-        """Bytes moved: the idle timeout counts from now."""
+        """Bytes moved: the idle timeout counts from now, unless it is we who do not read."""
+        if self._paused:
+            return
         timeout = self.pool.timeout
         is_tunnel = self._reading == _Reading.TUNNEL
         deadline = monotonic() + (timeout.tunnel if is_tunnel else timeout.idle)
@@ -127,7 +169,9 @@ class Upstream(asyncio.Protocol):
             return True
         probe = select.poll()
         probe.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not probe.poll(0)
+        if not probe.poll(0):
+            return True
+        return isinstance(self.transport, TlsTransport) and not self.transport.has_ended()
 
     def pause_reading(self) -> None:
         """The client takes no more: stop reading, and stop the clock on the endpoint."""
@@ -152,9 +196,7 @@ class Upstream(asyncio.Protocol):
 
     def reset(self) -> None:
         """Give up so that the endpoint cannot mistake what it has for all there is."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and not self.transport.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        kernel.reset(self.transport)
         self.abort()
 
     def close(self) -> None:
@@ -169,6 +211,8 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
+        kernel.bound_unsent(self.transport)
+        self.pool.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         call = self.call
@@ -177,7 +221,11 @@ class Upstream(asyncio.Protocol):
                 self.pool.count_failure("unsolicited")
                 self.transport.abort()
             elif self._reading == _Reading.HEAD:
-                self._read_head(data, call)
+                if self._begun_at != self.pool.outbox.flushes:
+                    self._read_head(data, call)
+                else:  # the request has not left yet: whatever this is, it is no answer to it
+                    self.pool.count_failure("unsolicited")
+                    self._fail(UPSTREAM_RESET, "the connection held bytes that nobody asked for")
             elif self._reading == _Reading.LENGTH:
                 self._read_length(data, call)
             elif self._reading == _Reading.CHUNKED:
@@ -194,12 +242,16 @@ class Upstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
+        self._was_unsent = self._begun_at == self.pool.outbox.flushes
         if self._reading != _Reading.TUNNEL or self.call is None:
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # a close would wait until the endpoint has read it all
             return False
         self.call.on_body(b"", True)
         return True  # the other direction goes on
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
         self.pool.wheel.drop(self)
         call = self.call
         self.call = None
@@ -209,7 +261,8 @@ class Upstream(asyncio.Protocol):
         if self._reading == _Reading.CLOSE and self._eof and exc is None:
             call.on_body(b"", True)
         else:
-            call.on_upstream_lost(UPSTREAM_RESET, "the connection closed before the answer ended")
+            self._blame()
+            call.on_upstream_lost(UPSTREAM_RESET, why_lost(exc))
 
     def pause_writing(self) -> None:
         if self.call is not None:
@@ -225,24 +278,29 @@ class Upstream(asyncio.Protocol):
         if self.call is None:
             self.transport.abort()
         elif self._reading == _Reading.HEAD and self.call.is_request_complete:
-            self._fail(
-                UPSTREAM_FIRST_BYTE_TIMEOUT,
-                f"no answer within {self.pool.timeout.first_byte:g} s",
-            )
+            self.time_out(self.pool.timeout.first_byte)
         else:
             self._fail(UPSTREAM_IDLE_TIMEOUT, f"nothing moved for {self.pool.timeout.idle:g} s")
+
+    def time_out(self, after_s: float) -> None:
+        """No first byte came for so long: give up."""
+        if self.pool.is_timed:
+            self.pool.on_latency(after_s, monotonic())
+        self._fail(UPSTREAM_FIRST_BYTE_TIMEOUT, f"no answer within {after_s:g} s")
 
     # reading
 
     def _read_head(self, data: bytes, call: Call) -> None:
-        if self._buffer:
+        seen = len(self._buffer)
+        """Bytes at the start of `data` that hold no end of a head, and were looked at before."""
+        if seen:
             data = self._buffer + data
             self._buffer = b""
         while True:
-            end = data.find(b"\r\n\r\n")
+            end = data.find(b"\r\n\r\n", max(0, seen - 3))
             limit = self.pool.head_max_bytes
             if end < 0 or end > limit:
-                if BARE_NEWLINE.search(data):
+                if BARE_NEWLINE.search(data, max(0, seen - 1)):
                     raise HeadError(UPSTREAM_MALFORMED, "a line of the head ends without CR")
                 if len(data) > limit:
                     raise HeadError(UPSTREAM_MALFORMED, f"a head longer than {limit} bytes")
@@ -250,11 +308,13 @@ class Upstream(asyncio.Protocol):
                 return
             head = self.pool.parser.parse(data[:end], call.is_head)
             data = data[end + 4 :]
+            seen = 0
             if head.status >= 200:
                 break
             self._interims += 1
             if head.is_switch and call.is_upgrade:
                 self._reading = _Reading.TUNNEL
+                self.pool.answers += 1
                 self.expect_progress()
                 call.on_switched(head, data)
                 return
@@ -265,14 +325,22 @@ class Upstream(asyncio.Protocol):
             call.on_interim(head)
             if not data or self.call is not call:
                 return
+        pool = self.pool
+        if head.status < 500:
+            pool.answers += 1
+        else:
+            pool.on_server_error(head)
+        if pool.is_timed and call.is_request_complete:
+            now = monotonic()
+            pool.on_latency(now - self.sent_s, now)
         self._keep_alive = head.keep_alive
         if head.keep_alive_s is not None:
             self._keep_alive_s = min(self.pool.keep_alive_s, max(0.0, head.keep_alive_s - 1.0))
         body_bytes = head.body_bytes
         if body_bytes >= 0:
             if len(data) >= body_bytes:
-                self._complete(has_more=len(data) > body_bytes)
                 call.on_response(head, data[:body_bytes], True)
+                self._complete(call, has_more=len(data) > body_bytes)
                 return
             self._reading = _Reading.LENGTH
             self._remaining = body_bytes - len(data)
@@ -281,8 +349,8 @@ class Upstream(asyncio.Protocol):
             self._decoder = decoder = ChunkedDecoder(UPSTREAM_MALFORMED)
             data = decoder.feed(data)
             if decoder.done:
-                self._complete(has_more=bool(decoder.rest))
                 call.on_response(head, data, True)
+                self._complete(call, has_more=bool(decoder.rest))
                 return
         else:
             assert body_bytes == UNTIL_CLOSE  # noqa: S101 - the three values of body_bytes below 0
@@ -298,8 +366,8 @@ class Upstream(asyncio.Protocol):
             self.expect_progress()
             call.on_body(data, False)
             return
-        self._complete(has_more=len(data) > remaining)
         call.on_body(data[:remaining], True)
+        self._complete(call, has_more=len(data) > remaining)
 
     def _read_chunked(self, data: bytes, call: Call) -> None:
         decoder = self._decoder
@@ -307,28 +375,30 @@ class Upstream(asyncio.Protocol):
         payload = decoder.feed(data)
         if decoder.done:
             self._decoder = None
-            self._complete(has_more=bool(decoder.rest))
             call.on_body(payload, True)
+            self._complete(call, has_more=bool(decoder.rest))
         else:
             self.expect_progress()
             if payload:
                 call.on_body(payload, False)
 
-    def _complete(self, has_more: bool) -> None:
+    def _complete(self, call: Call, has_more: bool) -> None:
         """The response is whole: back to the pool, unless anything makes the next one doubtful.
 
-        A connection whose request was not fully sent, or that holds bytes after the response, would
-        answer the next client with somebody else's bytes; it is never reused.
+        Comes last, when `call` knows: the pool may have another call waiting, and from then on
+        this connection is none of the first one's business. A connection whose request was not
+        fully sent, or that holds bytes after the response, would answer the next client with
+        somebody else's bytes; it is never reused.
         """
-        call = self.call
-        self.call = None
         if has_more:
             self.pool.count_failure("extra-bytes")
+        if self.call is not call:
+            return
+        self.call = None
         if (
             has_more
             or not self._keep_alive
             or self._paused
-            or call is None
             or not call.is_request_complete
             or self.transport.get_write_buffer_size()
             or self.transport.is_closing()
@@ -340,6 +410,9 @@ class Upstream(asyncio.Protocol):
 
     def give_back(self) -> None:
         """Return to the pool, fit for another call."""
+        if self._is_lost:
+            self.pool.on_idle(self, reusable=False)
+            return
         now = monotonic()
         self.idle_since_s = now
         deadline = now + self._keep_alive_s
@@ -348,10 +421,25 @@ class Upstream(asyncio.Protocol):
             self.pool.wheel.arm(self, deadline)
         self.pool.on_idle(self, reusable=True)
 
+    def cut(self) -> None:
+        """The endpoint was removed or drains, and what it was asked has had its time."""
+        self._fail(UPSTREAM_REMOVED, "it was taken out, and the time to finish is over")
+
     def _fail(self, refusal: Refusal, detail: str) -> None:
         call = self.call
         self.call = None
-        self.pool.on_idle(self, reusable=False)
         self.transport.abort()
         if call is not None:
+            self.pool.on_idle(self, reusable=False)
+            if refusal not in (INTERNAL, UPSTREAM_REMOVED):
+                self._blame()
             call.on_upstream_lost(refusal, detail)
+
+    def _blame(self) -> None:
+        """The endpoint broke off. Not if nothing was sent yet; a tunnel's end may be anybody's."""
+        pool = self.pool
+        if self._reading == _Reading.TUNNEL or self.is_unsent:
+            return
+        if self._reading != _Reading.HEAD:
+            pool.answers -= 1  # its head looked like one
+        pool.on_failure()

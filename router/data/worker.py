@@ -19,13 +19,18 @@ from router import logs
 from router.channel import Message
 from router.config.model import Config, Feedback, Logging
 from router.config.model import Downstream as Limits
+from router.data.acceptor import Acceptor
 from router.data.bindings import Snapshot, bind
 from router.data.clients import Clients
-from router.data.downstream import Downstream
+from router.data.departure import Departure
+from router.data.endpoint import State
+from router.data.handshakes import Handshakes
 from router.data.link import ControlLink
 from router.data.outbox import Outbox
 from router.data.pool import BackendPool
+from router.data.retired import Retired
 from router.data.stats import WorkerStats
+from router.data.trust import Trust
 from router.data.wheel import Wheel
 from router.errors import Refusal
 from router.http1.request import RequestParser
@@ -36,24 +41,19 @@ from router.messages import (
     Discard,
     Drain,
     Drained,
-    EndpointHealth,
+    Ejection,
+    EndpointState,
     FeedbackAnswer,
     FlushStats,
+    PemFiles,
     Prepare,
     Prepared,
+    Stats,
     Weights,
 )
 from router.table import build
 
 STATS_INTERVAL_S: Final = 1.0
-ORPHAN_S: Final = 30.0
-"""How long a worker goes on serving without control before it drains."""
-_BACKLOG: Final = 4096
-"""Connections the kernel queues; it takes the smaller of this and `net.core.somaxconn`."""
-_BUSY_S: Final = 1.0
-"""Draining: a client that sent its last request less than this ago is thought to send another."""
-_GRACE_S: Final = 0.25
-"""Draining: how long such a client is waited for."""
 _log = logging.getLogger("router.data")
 
 
@@ -75,25 +75,27 @@ class Worker:
         self.unrouted = self.stats.tally("", "")
         self.random: Callable[[], float] = Random(secrets.randbits(128)).random  # noqa: S311 - draws variants, keeps no secret
         self.clients = Clients(self.stats)
-        self.link = ControlLink(channel_end, self._on_orphaned)
+        self.handshakes = Handshakes(self)
+        self.trust = Trust(self)
+        self.acceptor = Acceptor(self, listener)
+        self.departure = Departure(self)
+        self.link = ControlLink(channel_end, self.departure.on_orphaned)
         self.in_flight = 0
         self.date_line = b""
         """A whole `date` line (RFC 9110 section 6.6.1), anew each second."""
         self.is_draining = False
-        self._has_stopped_accepting = False
         self.access_sample = 0.0
+        self._retired = Retired(self.loop.call_later)
         self._trial: Snapshot | None = None
         self._building: asyncio.Task[None] | None = None
         self._building_generation = 0
         self._came_meanwhile: list[Message] = []
         """What changes a snapshot and came while the trial was being built."""
-        self._is_serving = False
-        self._listener = listener
-        self._server: asyncio.Server | None = None
+        self.is_serving = False
+        """Whether `snapshot` and what follows from it are there: from the first commit on."""
         self._id_prefix = secrets.token_hex(8).encode()
         self._ids = 0
         self._nonce_prefix = secrets.randbits(32) << 32
-        self._ended = self.loop.create_future()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # life
@@ -104,9 +106,10 @@ class Worker:
         self.wheel.start()
         self._tick()
         self._report()
-        await self._ended
+        await self.departure.ended
         for timer in self._timers.values():
             timer.cancel()
+        self.departure.close()
         self.wheel.stop()
         self._send_stats(0)
         await self.link.farewell(Drained(self.number, self.in_flight))
@@ -120,7 +123,23 @@ class Worker:
         self._timers[name] = self.loop.call_later(delay_s, action)
 
     def _on_message(self, message: Message) -> None:
-        if self._building is not None and isinstance(message, Weights | EndpointHealth):
+        try:
+            self._act(message)
+        except Exception as error:
+            # a bug of ours ends what was asked, and control is told; the channel and traffic go on
+            _log.exception("message_failed")
+            self._answer_failure(message, f"{type(error).__name__}: {error}")
+
+    def _answer_failure(self, message: Message, error: str) -> None:
+        if isinstance(message, Prepare):
+            self.link.send(Prepared(message.generation, error))
+        elif isinstance(message, Commit):
+            self.link.send(Committed(message.generation, error))
+        elif isinstance(message, FlushStats):
+            self.link.send(Stats(self.number, message.ticket))
+
+    def _act(self, message: Message) -> None:
+        if self._building is not None and isinstance(message, Weights | EndpointState):
             self._came_meanwhile.append(message)
         match message:
             case Prepare():
@@ -131,27 +150,20 @@ class Worker:
                 self._discard(message.generation)
             case Weights():
                 self._set_weights(message)
-            case EndpointHealth():
-                self._set_health(message.backend, message.url, message.is_up)
+            case PemFiles():
+                self.trust.renew(message.pem)
+            case EndpointState():
+                self._set_state(message)
             case FlushStats():
                 self._send_stats(message.ticket)
             case FeedbackAnswer():
                 self.link.on_feedback_answer(message)
             case Drain():
-                self.start_drain(message.pre_stop_s, message.timeout_s)
+                self.departure.start(message)
             case _:
                 logs.event(
                     _log, "unexpected_message", severity=logging.ERROR, type=type(message).__name__
                 )
-
-    def _on_orphaned(self) -> None:
-        """Control is gone: serve on with the last snapshot, then leave."""
-        if not self._is_serving:
-            self._end()
-        elif not self.is_draining:
-            logs.event(_log, "control_lost", severity=logging.WARNING, serving_on_s=ORPHAN_S)
-            timeout_s = self.snapshot.table.config.drain_timeout
-            self._later("orphan", ORPHAN_S, lambda: self.start_drain(0.0, timeout_s))
 
     # config: prepare, commit, discard
 
@@ -183,22 +195,29 @@ class Worker:
         table = build(config, message.generation)
         slices = bind(
             table,
-            self.snapshot if self._is_serving else None,
+            self.snapshot if self.is_serving else None,
             stats=self.stats,
             weights=message.weights,
             receipt_key=bytes.fromhex(message.receipt_key),
             mint=lambda: secrets.token_hex(16),
             random=self.random,
-            open_pool=lambda name: BackendPool(
-                name, config.backends[name], self.wheel, self.outbox, self.stats, self.random
+            open_pool=lambda name, is_shadow: BackendPool(
+                name,
+                config.backends[name],
+                self.wheel,
+                self.outbox,
+                self.stats,
+                self.random,
+                None if is_shadow else self._tell_ejection,
             ),
         )
         for trial in slices:  # noqa: B007 - the last one is whole
             await asyncio.sleep(0)
-        for backend, urls in message.down.items():
+        for backend, states in message.endpoints.items():
             for pool in trial.pools_of(backend):
-                for url in urls:
-                    pool.set_health(url, False)
+                for url, (state, addresses) in states.items():
+                    pool.set_state(url, state, addresses)
+        trial.trust = await self.trust.build(config, message.pem)
         return trial
 
     def _forget_trial(self) -> None:
@@ -213,19 +232,18 @@ class Worker:
             logs.event(
                 _log, "commit_without_trial", severity=logging.ERROR, generation=message.generation
             )
+            self.link.send(Committed(message.generation, "there is no such trial"))
             return
-        earlier = self.snapshot if self._is_serving else None
+        earlier = self.snapshot if self.is_serving else None
         self._take_settings(trial.table.config)
         self.snapshot = trial
+        self.trust.adopt(trial.trust, trial)
         if earlier is not None:
             self._follow_logging(earlier.table.config.logging, trial.table.config.logging)
-            kept = {id(pool) for pool in trial.all_pools()}
-            for pool in earlier.all_pools():
-                if id(pool) not in kept:
-                    pool.retire()
-        if not self._is_serving:
-            self._is_serving = True
-            self.loop.create_task(self._start_accepting()).add_done_callback(
+            self._retired.replace(earlier, trial)
+        if not self.is_serving:
+            self.is_serving = True
+            self.loop.create_task(self.acceptor.start()).add_done_callback(
                 lambda task: self._on_accepting(task, message.generation)
             )
         else:
@@ -240,6 +258,7 @@ class Worker:
         self.body_bounds = BodyBounds(
             limits.body_bytes, limits.trailers, limits.body_rate, limits.body_timeout
         )
+        self.acceptor.take_settings(config)
         self.clients.trust(tuple(ip_network(item) for item in config.trusted_proxies))
 
     def _follow_logging(self, earlier: Logging, wanted: Logging) -> None:
@@ -251,14 +270,9 @@ class Worker:
         if is_building or (self._trial is not None and self._trial.generation == generation):
             self._forget_trial()
 
-    async def _start_accepting(self) -> None:
-        self._server = await self.loop.create_server(
-            lambda: Downstream(self), sock=self._listener, backlog=_BACKLOG
-        )
-
     def _on_accepting(self, task: "asyncio.Task[None]", generation: int) -> None:
-        task.result()
-        self.link.send(Committed(generation))
+        error = task.exception()
+        self.link.send(Committed(generation, None if error is None else f"cannot accept: {error}"))
 
     def _set_weights(self, message: Weights) -> None:
         for snapshot in self._snapshots():
@@ -270,14 +284,35 @@ class Worker:
                 )
                 binding.assign = assignment.assign
 
-    def _set_health(self, backend: str, url: str, is_up: bool) -> None:
+    def _set_state(self, message: EndpointState) -> None:
         for snapshot in self._snapshots():
-            for pool in snapshot.pools_of(backend):
-                pool.set_health(url, is_up)
+            for pool in snapshot.pools_of(message.backend):
+                pool.set_state(message.url, message.state, message.addresses)
+        self._limit_drain(message.backend, message.url, message.state == State.DRAIN)
+
+    def _limit_drain(self, backend: str, url: str, is_draining: bool) -> None:
+        """What a draining endpoint has in flight may take as long as what a reload removed."""
+        name = f"drain {url} of {backend}"
+        timer = self._timers.get(name)
+        if is_draining and timer is None and self.is_serving:
+
+            def end() -> None:
+                del self._timers[name]
+                self._retired.cut(self.snapshot, backend, url)
+
+            self._later(name, self.snapshot.table.config.drain_timeout, end)
+        elif not is_draining and timer is not None:
+            self._timers.pop(name).cancel()
+
+    def _tell_ejection(
+        self, backend: str, url: str, is_ejected: bool, reason: str, duration_s: float
+    ) -> None:
+        until_s = time() + duration_s
+        self.link.send(Ejection(self.number, backend, url, is_ejected, reason, until_s))
 
     def _snapshots(self) -> list[Snapshot]:
         """The one in force and the trial, as far as there are any."""
-        known = [self.snapshot] if self._is_serving else []
+        known = [self.snapshot] if self.is_serving else []
         return known if self._trial is None else [*known, self._trial]
 
     # counting
@@ -287,14 +322,16 @@ class Worker:
         self._send_stats(0)
 
     def _send_stats(self, ticket: int) -> None:
-        self.link.send(self.stats.take(self.number, ticket, self._gauges()))
+        draining = self._retired.draining(self.snapshot) if self.is_serving else []
+        self.link.send(self.stats.take(self.number, ticket, self._gauges(), draining))
 
     def _gauges(self) -> dict[str, float]:
-        if not self._is_serving:
+        if not self.is_serving:
             return {}
         mirrors = (mirror for binding in self.snapshot.bindings for mirror in binding.mirrors)
         return {
             "pointsman_downstream_connections": len(self.clients.connections),
+            "pointsman_accept_paused": float(self.acceptor.is_paused),
             "pointsman_requests_in_flight": self.in_flight,
             "pointsman_upstream_connections": sum(pool.open for pool in self.snapshot.all_pools()),
             "pointsman_shadow_in_flight": sum(mirror.in_flight for mirror in mirrors),
@@ -316,34 +353,3 @@ class Worker:
         """8 bytes that this worker never gives twice: a random prefix and a count."""
         self._ids += 1
         return (self._nonce_prefix + (self._ids & 0xFFFFFFFF)).to_bytes(8, "big")
-
-    # drain
-
-    def start_drain(self, pre_stop_s: float, timeout_s: float) -> None:
-        """Readiness fails now; accepting stops after `pre_stop_s`; all ends `timeout_s` after."""
-        if self.is_draining:
-            return
-        self.is_draining = True
-        if pre_stop_s > 0:
-            self._later("pre_stop", pre_stop_s, lambda: self._stop_accepting(timeout_s))
-        else:
-            self._stop_accepting(timeout_s)
-
-    def _stop_accepting(self, timeout_s: float) -> None:
-        self._has_stopped_accepting = True
-        if self._server is not None:
-            self._server.close()
-        # a busy client is about to send its next request: it is answered, with `connection: close`
-        self.clients.close_idle(_BUSY_S)
-        self._later("grace", min(_GRACE_S, timeout_s), self.clients.close_idle)
-        self._later("deadline", timeout_s, self._end)
-        self.on_connection_lost()
-
-    def on_connection_lost(self) -> None:
-        """A client's connection is gone: perhaps the last."""
-        if self._has_stopped_accepting and not self.clients.connections:
-            self._end()
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)

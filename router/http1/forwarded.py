@@ -30,16 +30,37 @@ class ClientAddress:
     is_trusted: bool
     networks: tuple[Network, ...]
     forwarded: bytes
+    proto: bytes = b"http"
+    client_cert: str = ""
+    client_names: tuple[str, ...] = ()
+    certificate_lines: bytes = b""
+    """Those of `forwarded` that tell of the certificate."""
 
 
-def peer_address(host: str, networks: Sequence[Network]) -> ClientAddress:
-    """What holds for every request of a connection from `host`."""
+def peer_address(
+    host: str,
+    networks: Sequence[Network],
+    *,
+    is_tls: bool = False,
+    subject: str = "",
+    names: tuple[str, ...] = (),
+) -> ClientAddress:
+    """What holds for every request of a connection from `host`.
+
+    `subject` and `names` are those of its certificate, in printable ASCII.
+    """
     trusted = is_within(host, networks)
-    forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nvia: %b\r\n" % (
+    proto = b"https" if is_tls else b"http"
+    lines = b"x-client-cert-subject: %b\r\n" % subject.encode("ascii") if subject else b""
+    if names:
+        lines += b"x-client-cert-san: %b\r\n" % ", ".join(names).encode("ascii")
+    forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nvia: %b\r\n%b" % (
         host.encode("ascii", "replace"),
+        proto,
         VIA,
+        lines,
     )
-    return ClientAddress(host, trusted, tuple(networks), forwarded)
+    return ClientAddress(host, trusted, tuple(networks), forwarded, proto, subject, names, lines)
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
@@ -70,7 +91,7 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
     if not (is_believed or given_via or head.is_http10):
         return
     chain: list[bytes] = []
-    proto = b"http"
+    proto = peer.proto
     if peer.is_trusted:
         if given_for is not None:
             chain = [
@@ -79,16 +100,18 @@ def client_address(head: "RequestHead", fields: Fields, peer: ClientAddress) -> 
                 if hop
             ]
             head.client = _first_untrusted(chain, peer)
-        if given_proto is not None and value_of(b"x-forwarded-proto", given_proto) == b"https":
-            proto = b"https"
+        if given_proto is not None:
+            given = value_of(b"x-forwarded-proto", given_proto)
+            proto = b"https" if given == b"https" else b"http"
         if given_host is not None:
             host = value_of(b"x-forwarded-host", given_host)
             head.forwarded_host = b"x-forwarded-host: %b\r\n" % host
     vias = list(filter(None, values_of(b"via", given_via))) if given_via is not None else []
-    head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nvia: %b\r\n" % (
+    head.forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nvia: %b\r\n%b" % (
         b", ".join([*chain, peer.client.encode("ascii", "replace")]),
         proto,
         b", ".join([*vias, _VIA_HTTP10 if head.is_http10 else VIA]),
+        peer.certificate_lines,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from router.errors import (
     CODING_UNKNOWN,
+    EXPECTATION_UNKNOWN,
     HEAD_TOO_LARGE,
     MALFORMED,
     TARGET_TOO_LONG,
@@ -57,6 +58,8 @@ _SPECIAL: Final = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"via",
+        b"x-client-cert-san",
+        b"x-client-cert-subject",
         OTHER_FORWARDED,
         b"x-forwarded-for",
         b"x-forwarded-host",
@@ -80,6 +83,8 @@ _HOP: Final = (
     b"proxy-connection",
     b"te",
     b"trailer",
+    b"x-client-cert-san",
+    b"x-client-cert-subject",
     b"x-router-receipt",
     b"x-router-route",
     b"x-router-shadow",
@@ -117,6 +122,7 @@ class RequestHead:
         "line",
         "method",
         "path",
+        "peer",
         "request_id",
     )
 
@@ -125,6 +131,7 @@ class RequestHead:
     path: bytes
     host: bytes
     client: str
+    peer: ClientAddress
     fields: Fields
     body_bytes: int
     keep_alive: bool
@@ -135,6 +142,14 @@ class RequestHead:
     request_id: bytes
     forwarded: bytes
     forwarded_host: bytes
+
+    @property
+    def client_cert(self) -> str:
+        return self.peer.client_cert
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        return self.peer.client_names
 
     def header(self, name: bytes) -> bytes | None:
         line = self.fields.get(name)
@@ -187,6 +202,7 @@ class RequestParser:
         head.is_upgrade = False
         head.request_id = b""
         head.client = peer.client
+        head.peer = peer
         head.forwarded = peer.forwarded
         head.fields = fields
         head.host, head.forwarded_host = self._host(fields, line)
@@ -271,7 +287,7 @@ def _special(head: RequestHead, fields: Fields, has_length: bool, peer: ClientAd
         del fields[b"expect"]  # RFC 9110 section 10.1.1: ignored
     elif expect is not None:
         if value_of(b"expect", expect).lower() != b"100-continue":
-            raise HeadError(MALFORMED, "header expect is not 100-continue")
+            raise HeadError(EXPECTATION_UNKNOWN, "header expect is not exactly '100-continue'")
         head.expects_continue = True
     for name in _HOP:
         fields.pop(name, None)

@@ -122,7 +122,6 @@ class ResponseParser:
         head.keep_alive = is_http11
         head.keep_alive_s = None
         head.is_switch = False
-        head.has_date = b"date" in fields
         length = fields.pop(b"content-length", None)
         if length is None:
             head.declared_length = None
@@ -134,6 +133,7 @@ class ResponseParser:
             head.declared_length = head.body_bytes = int(value)
         if not _SPECIAL.isdisjoint(fields):
             _special(head, fields, is_http11)
+        head.has_date = b"date" in fields
         head.relayed = b"\r\n".join((status_line, *fields.values(), b""))
         head.framed = head.relayed + _framing(head)
         if is_head or status < 200 or status == 204 or status == 304:

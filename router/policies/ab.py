@@ -69,6 +69,8 @@ class AbOptions(Options):
     """What an assignment sticks to; without it every request is assigned by itself, at random."""
     override: Override | None = None
     """A header that chooses the variant by its name."""
+    otherwise: Annotated[str | None, Field(alias="fallback")] = None
+    """The variant that answers for one without a healthy endpoint; by default none does."""
 
     @model_validator(mode="after")
     def _usable_variants(self) -> "AbOptions":
@@ -76,6 +78,7 @@ class AbOptions(Options):
         if len({entry.weight is None for entry in self.listed}) > 1:
             raise ValueError("give every variant a weight, or none: then all are equal")
         require_new_units(self.variants())
+        require_active(self.otherwise, self.variants())
         return self
 
     def variants(self) -> tuple[Variant, ...]:
@@ -89,6 +92,9 @@ class AbOptions(Options):
     def build(self, scope: Scope) -> Assignment:
         variants = replaced(self.variants(), scope.weights)
         return Plan(variants, self.sticky, self.override).build(scope)
+
+    def fallback(self, variant: str) -> str | None:
+        return self.otherwise if variant != self.otherwise else None
 
     def warnings(self) -> tuple[str, ...]:
         given = [entry.weight for entry in self.listed if entry.weight is not None]
@@ -111,6 +117,13 @@ def require_new_units(variants: tuple[Variant, ...]) -> None:
     """Raises ValueError: no variant may get new units."""
     if not can_take_new_units(variants):
         raise ValueError("no variant takes new units: one must be active with a weight above 0")
+
+
+def require_active(fallback: str | None, variants: tuple[Variant, ...]) -> None:
+    """Raises ValueError: `fallback` is not None, and none of the active variants."""
+    active = [v.name for v in variants if v.state is VariantState.ACTIVE]
+    if fallback is not None and fallback not in active:
+        raise ValueError(f"fallback {fallback!r} is not an active variant: {', '.join(active)}")
 
 
 def normalised(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:

@@ -18,7 +18,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from router.messages import VariantState
-from router.policies.ab import normalised, require_distinct, require_new_units
+from router.policies.ab import (
+    normalised,
+    require_active,
+    require_distinct,
+    require_new_units,
+)
 from router.policies.base import Assignment, Learner, Model, Options, Scope, Variant, register
 from router.policies.override import Override
 from router.policies.posterior import CHUNK_REWARDS, Evidence, probability_best
@@ -82,11 +87,14 @@ class BanditOptions(Options):
     """What an assignment sticks to; without it every request is assigned by itself, at random."""
     override: Override | None = None
     """A header that chooses the variant by its name."""
+    otherwise: Annotated[str | None, Field(alias="fallback")] = None
+    """The variant that answers for one without a healthy endpoint; by default none does."""
 
     @model_validator(mode="after")
     def _usable_variants(self) -> "BanditOptions":
         require_distinct([entry.backend for entry in self.listed])
         require_new_units(self.variants())
+        require_active(self.otherwise, self.variants())
         active = sum(v.state is VariantState.ACTIVE for v in self.variants())
         if self.min_share != "auto" and self.min_share * active > 1.0:
             raise ValueError(
@@ -101,6 +109,9 @@ class BanditOptions(Options):
     def build(self, scope: Scope) -> Assignment:
         variants = replaced(self.variants(), scope.weights, missing=self._floor())
         return Plan(variants, self.sticky, self.override).build(scope)
+
+    def fallback(self, variant: str) -> str | None:
+        return self.otherwise if variant != self.otherwise else None
 
     def learner(self) -> Learner:
         return Thompson(self.variants(), self._floor(), is_sticky=self.sticky is not None)

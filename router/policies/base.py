@@ -99,6 +99,10 @@ class Options(Model):
         """Compile for traffic. Cost may be anything; `assign` must be cheap."""
         raise NotImplementedError
 
+    def fallback(self, variant: str) -> str | None:
+        """The variant that answers when `variant` has no healthy endpoint, or None: nobody does."""
+        return None
+
     def learner(self) -> Learner | None:
         """A fresh controller fed by rewards, or None: then the route gives no receipts."""
         return None

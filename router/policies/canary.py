@@ -57,6 +57,9 @@ class CanaryOptions(Options):
             unidentified=self.stable,
         ).build(scope)
 
+    def fallback(self, variant: str) -> str | None:
+        return self.stable if variant == self.canary else None
+
     def warnings(self) -> tuple[str, ...]:
         if self.weight <= WEIGHT_WARNING:
             return ()

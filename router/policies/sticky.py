@@ -39,11 +39,14 @@ CookieName = Annotated[str, AfterValidator(_cookie_name), _NameSchema]
 
 
 class Sticky(Model):
-    """Where the unit comes from: exactly one of `header`, `cookie` and `client_ip`."""
+    """Where the unit comes from: exactly one of `header`, `cookie`, `client_ip`, `client_cert`."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": [source]} for source in ("header", "cookie", "client_ip")]
+            "oneOf": [
+                {"required": [source]}
+                for source in ("header", "cookie", "client_ip", "client_cert")
+            ]
         }
     )
 
@@ -53,6 +56,8 @@ class Sticky(Model):
     """Cookie whose value is the unit; issued to clients that come without it."""
     client_ip: Literal[True] | None = None
     """The client's address is the unit."""
+    client_cert: Literal[True] | None = None
+    """The subject of the client's certificate is the unit, or the first of its other names."""
     max_age: Annotated[Duration, Field(ge=1)] = 30 * 86400.0
     """How long a client keeps an issued cookie. Only with `cookie`."""
     secure: bool = False
@@ -60,8 +65,9 @@ class Sticky(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Sticky":
-        if sum(source is not None for source in (self.header, self.cookie, self.client_ip)) != 1:
-            raise ValueError("sticky has exactly one of header, cookie, client_ip")
+        sources = (self.header, self.cookie, self.client_ip, self.client_cert)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("sticky has exactly one of header, cookie, client_ip, client_cert")
         if self.cookie is None and self.model_fields_set & {"max_age", "secure"}:
             raise ValueError("max_age and secure are properties of a cookie, this has none")
         return self
@@ -72,7 +78,7 @@ class Sticky(Model):
             return _from_header(self.header.encode())
         if self.cookie is not None:
             return _from_cookie(self.cookie.encode())
-        return _from_client
+        return _from_certificate if self.client_cert else _from_client
 
     def set_cookie(self) -> tuple[bytes, bytes] | None:
         """What stands before and after a unit in `set-cookie`, or None: units are not issued."""
@@ -101,3 +107,8 @@ def _from_cookie(name: bytes) -> Callable[[Request], bytes | None]:
 
 def _from_client(request: Request) -> bytes | None:
     return request.client.encode("utf-8", "backslashreplace")
+
+
+def _from_certificate(request: Request) -> bytes | None:
+    subject = request.client_cert or next(iter(request.client_names), "")
+    return subject.encode() or None

@@ -197,6 +197,7 @@ async def test_what_is_no_switch_opens_no_tunnel(
 ) -> None:
     with answering(answer) as (server, asked):
         config = document([("v1", server)])
+        config["backends"]["v1"]["retry"] = {"attempts": 1}  # it answers once
         with (
             serving(tmp_path_factory.mktemp("router"), config) as own,
             pytest.raises(InvalidStatus) as caught,

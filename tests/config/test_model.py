@@ -44,7 +44,7 @@ def test_the_admin_api_off_loopback_needs_a_token(listen: str) -> None:
 def test_a_header_condition_is_exactly_one(condition: str) -> None:
     text = VALID.replace("backend: v1", f"backend: v1, match: {{headers: {{a: {condition}}}}}")
     assert mistakes(text) == [
-        "f:2:54: routes[0].match.headers.a: a header condition has exactly one of exact, prefix,"
+        "f:2:54: routes[0].match.headers.a: a condition has exactly one of exact, prefix,"
         " regex, present"
     ]
 

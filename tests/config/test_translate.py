@@ -76,9 +76,9 @@ def test_a_mistake_at_the_top_is_told_with_what_would_be_right(text: str, line: 
             "f:1:28: backends.v1.endpoints: expected at least 1 entry, found 0",
         ),
         (
-            "{endpoints: [https://a:1]}",
-            "f:1:29: backends.v1.endpoints[0]: 'https://a:1' is not an endpoint,"
-            " write http://host:port",
+            "{endpoints: [ftp://a:1]}",
+            "f:1:29: backends.v1.endpoints[0]: 'ftp://a:1' is not an endpoint,"
+            " write http://host:port or https://host:port",
         ),
         (
             "{endpoints: [{url: http://a:1, weight: 0}]}",

@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import Any
 
 import orjson
 
 from router.config import Loaded, load_text
-from router.control.health import Health
+from router.control.certificates import Certificates
+from router.control.endpoints import Endpoints
 from router.control.learning import Learning
 from router.control.plane import Plane, Snapshot
+from router.control.probe import Target
 from router.control.supervisor import Supervisor
 from router.control.totals import Totals
 from router.control.worker import Launch, Worker, WorkerEvents
@@ -73,9 +75,14 @@ class Pushed(list[Any]):
         self.append(message)
 
 
-async def healthy(url: str, timeout_s: float) -> str | None:
+async def healthy(target: Target) -> str | None:
     """A probe that always succeeds."""
     return None
+
+
+async def unknown(name: str) -> Iterable[str]:
+    """A look-up that knows no name."""
+    raise OSError(f"{name} is not known")
 
 
 def nobody(worker: Worker, message: Any) -> None:
@@ -85,6 +92,9 @@ def nobody(worker: Worker, message: Any) -> None:
 def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = print) -> Plane:
     """A plane whose supervisor has no workers."""
     snapshot = Snapshot(config or loaded(), 1, 1.0)
+    endpoints = Endpoints(print, healthy, unknown, Random(1))
+    endpoints.states(snapshot.loaded.config)  # what the first workers are told
+    endpoints.adopt(snapshot.loaded.config)
 
     def current() -> Prepare:
         return Prepare(1, snapshot.loaded.document, {}, {}, "")
@@ -95,9 +105,10 @@ def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = p
         totals=Totals(),
         learning=Learning(push, time.time),
         supervisor=Supervisor(
-            Launch((), "json", "info"), (), current, WorkerEvents(nobody, nobody), print
+            Launch((), "json", "info"), (), current, WorkerEvents(nobody, nobody, nobody), print
         ),
-        health=Health(print, healthy, Random(1)),
+        endpoints=endpoints,
+        certificates=Certificates(print, snapshot.loaded),
         started_at_s=1.0,
         last_success_at_s=1.0,
     )

@@ -84,6 +84,10 @@ async def test_status_has_what_the_document_promises(api: Api) -> None:
         for variant in route["variants"]:
             assert sorted(schemas["Variant"]["required"]) == sorted(variant)
     assert [variant["weight"] for variant in document["routes"][1]["variants"]] == [0.5, 0.5]
+    for backend in document["backends"].values():
+        assert sorted(schemas["Backend"]["required"]) == sorted(backend)
+        for endpoint in backend["endpoints"]:
+            assert sorted(schemas["Endpoint"]["required"]) == sorted(endpoint)
 
 
 async def test_readiness_follows_the_phase(api: Api) -> None:

@@ -8,6 +8,7 @@ import pytest
 from router.config.model import Feedback as Settings
 from router.control.feedback import Feedback
 from router.control.learning import Learning
+from router.control.store import Learned, Reward
 from router.receipts import issue, names_of
 from tests.control.support import BANDIT, loaded
 
@@ -80,7 +81,9 @@ async def test_a_receipt_counts_to_the_end_of_the_window_and_is_late_after(desk:
 async def test_what_was_purged_stays_late_when_the_window_grows(desk: Desk) -> None:
     store = desk.learning._store
     assert store is not None
-    await store.purge(NOW_S - 50)
+    await store.claim([Reward("nonce", "learner", "v1", 1.0, NOW_S - 51)])
+    await store.save([Learned("learner", "bandit", {}, 1)])
+    assert await store.purge(NOW_S - 50) == 1
     status, body = await desk.post({"receipt": desk.receipt(age_s=51), "reward": 1})
     assert (status, body["result"]) == (410, "late")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from router.config.backends import HealthCheck
+from router.config.health import HealthCheck
 from router.control.health import Checked
 from router.control.metrics import build_registry
 from router.control.plane import Plane, ReloadRecord
@@ -26,7 +26,11 @@ def busy_plane() -> Plane:
     )
     plane.feedback["learner", "accepted"] += 1
     plane.reloads["success"] += 1
-    plane.health._checked["v1", "http://127.0.0.1:1"] = Checked(HealthCheck(path="/"), False, 1.0)
+    plane.certificates.expiries["a.example"] = 2e9
+    checked = Checked(HealthCheck(path="/"), False, 1.0)
+    plane.endpoints.health._checked["v1", "http://127.0.0.1:1"] = checked
+    plane.endpoints.health.results["v1", "failure"] += 1
+    plane.endpoints.resolver.failures["a.example",] += 1
     return plane
 
 

@@ -205,7 +205,10 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, origin: str) -> None:
         assert call(router.listen, "GET", "/plain/x")[0] == 200
         assert router.worker_pids() != [pid]
         (death,) = router.events("worker_died")
-        assert (death["pid"], death["reason"]) == (pid, "was killed by SIGKILL")
+        assert (death["pid"], death["reason"]) == (
+            pid,
+            "was killed by SIGKILL, perhaps out of memory",
+        )
         assert router.metric("pointsman_worker_restarts_total 1.0")
 
 
@@ -253,6 +256,6 @@ def test_an_endpoint_that_fails_its_checks_gets_no_requests(tmp_path: Path, orig
     with running(tmp_path, origin, backends=backends) as router:
         poll(lambda: router.events("endpoint_down"))
         endpoints = router.status()["backends"]["v1"]["endpoints"]
-        assert [endpoint["up"] for endpoint in endpoints] == [True, False]
+        assert [endpoint["state"] for endpoint in endpoints] == ["up", "down"]
         assert endpoints[1]["reason"]
         assert [call(router.listen, "GET", "/plain/x")[0] for _ in range(20)] == [200] * 20

@@ -61,7 +61,7 @@ async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     desk = Desk(tmp_path / "router.yaml")
     yield desk
-    await desk.plane.health.close()
+    await desk.plane.endpoints.close()
     await desk.plane.learning.close()
 
 

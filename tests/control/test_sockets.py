@@ -2,8 +2,9 @@ import socket
 
 import pytest
 
-from router.control.sockets import address_of, bind_admin, bind_listeners
+from router.control.sockets import bind_admin, bind_listeners
 from router.errors import StartError
+from router.handover import address_of
 
 
 def test_all_listeners_share_the_one_port_that_was_chosen() -> None:

@@ -56,7 +56,7 @@ async def test_purge_forgets_old_rewards_but_none_that_no_dump_has_yet() -> None
     await store.claim([reward("old", 1000), reward("new", 2000), reward("uncounted", 1000)])
     await store.save([Learned("r", "bandit", {}, 2)])
     assert await store.purge(1500) == 1
-    assert store.horizon_s == 1500
+    assert store.horizon_s == 1001
     assert await store.claim([reward("new", 2000), reward("uncounted", 1000)]) == [None, None]
     await store.close()
 
@@ -64,13 +64,27 @@ async def test_purge_forgets_old_rewards_but_none_that_no_dump_has_yet() -> None
 async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/state.db"
     store = await open_store(url)
+    await store.claim([reward("a", 1400), reward("b", 1300)])
+    await store.save([Learned("r", "bandit", {}, 2)])
     await store.purge(1500)
+    await store.claim([reward("c", 1000)])
+    await store.save([Learned("r", "bandit", {}, 3)])
     await store.purge(1400)
-    assert store.horizon_s == 1500
+    assert store.horizon_s == 1401
     await store.close()
     again = await open_store(url)
-    assert again.horizon_s == 1500
+    assert again.horizon_s == 1401
     await again.close()
+
+
+async def test_a_purge_by_a_clock_that_jumped_ahead_refuses_nothing_that_comes_later() -> None:
+    store = await open_store("memory:")
+    await store.claim([reward("a", 1000)])
+    await store.save([Learned("r", "bandit", {}, 1)])
+    assert await store.purge(90_000) == 1
+    assert await store.purge(90_000) == 0
+    assert store.horizon_s == 1001
+    await store.close()
 
 
 async def test_the_file_holds_a_key_so_only_its_owner_may_read_it(tmp_path: Path) -> None:

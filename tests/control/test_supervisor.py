@@ -4,23 +4,26 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from router.control import supervisor as module
+from router.control import spawner as spawner_module
+from router.control import supervisor as supervisor_module
 from router.control.sockets import bind_listeners
-from router.control.supervisor import Supervisor
+from router.control.supervisor import RestartRefused, Supervisor
 from router.control.totals import Totals
-from router.control.worker import Launch, WorkerEvents, WorkerState
+from router.control.worker import Launch, Worker, WorkerEvents, WorkerState
 from router.errors import StartError
-from router.messages import EndpointHealth, FeedbackRequest, Prepare
+from router.messages import Ejection, EndpointState, FeedbackRequest, Prepare
 from tests.control.support import document, eventually
 
 FAKE = Path(__file__).parent / "fake_worker.py"
-DOWN = EndpointHealth("v1", "http://127.0.0.1:1", False)
+DOWN = EndpointState("v1", "http://127.0.0.1:1", "down", [])
 
 
 def trial(generation: int, **changes: Any) -> Prepare:
@@ -39,22 +42,26 @@ class Crew:
         self.prepare = trial(1)
         self.totals = Totals()
         self.asked: list[FeedbackRequest] = []
+        self.ejections: list[Ejection] = []
         self.supervisors: list[Supervisor] = []
         self.address: tuple[str, int] = ("", 0)
+        self.hang_timeout_s = 0.0
 
-    def build(self, *flags: str, workers: int = 2) -> Supervisor:
+    def build(self, *flags: str, workers: int = 2, has_spare: bool = False) -> Supervisor:
         listeners = bind_listeners("127.0.0.1:0", workers)
         self.address = listeners[0].getsockname()
         command = (sys.executable, str(FAKE), "--journal", str(self.journal), *flags)
         supervisor = Supervisor(
-            Launch(command, "json", "info"),
+            Launch(command, "json", "info", has_spare),
             listeners,
             lambda: self.prepare,
             WorkerEvents(
-                lambda worker, stats: self.totals.add(stats),
+                lambda worker, stats: self.totals.add(replace(stats, worker=worker.pid)),
                 lambda worker, request: self.asked.append(request),
+                lambda worker, ejection: self.ejections.append(ejection),
             ),
-            lambda worker: self.totals.forget_gauges(worker.slot),
+            lambda worker: self.totals.forget_gauges(worker.pid),
+            lambda: self.hang_timeout_s,
         )
         self.supervisors.append(supervisor)
         return supervisor
@@ -113,7 +120,7 @@ async def test_a_worker_that_dies_at_the_start_stops_it_with_the_reason(crew: Cr
 
 async def test_a_command_that_does_not_exist_stops_the_start(crew: Crew) -> None:
     supervisor = crew.build()
-    supervisor._launch = Launch(("/nowhere/python",), "json", "info")
+    supervisor._spawner.launch = Launch(("/nowhere/python",), "json", "info")
     with pytest.raises(StartError, match=r"cannot start worker 0: .*No such file"):
         await supervisor.start()
 
@@ -198,7 +205,7 @@ async def test_one_objection_and_all_forget_the_trial(crew: Crew) -> None:
 async def test_a_worker_that_does_not_answer_is_an_objection(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(supervisor_module, "ANSWER_TIMEOUT_S", 0.2)
     supervisor = crew.build(workers=1)
     await supervisor.start()
     assert await supervisor.prepare(trial(2, **with_backend("hang"))) == (
@@ -223,7 +230,7 @@ async def test_what_is_pushed_during_a_trial_is_repeated_after_its_commit(crew: 
     await supervisor.commit(2)
     supervisor.push(DOWN)
     await eventually(lambda: len(crew.names(0)) == 7)
-    expected = ["Prepare", "EndpointHealth", "Commit", "EndpointHealth", "EndpointHealth"]
+    expected = ["Prepare", "EndpointState", "Commit", "EndpointState", "EndpointState"]
     assert crew.names(0)[2:] == expected
 
 
@@ -266,7 +273,8 @@ async def test_drained_workers_leave_and_are_not_replaced(crew: Crew) -> None:
     await supervisor.start()
     assert await supervisor.drain(0.0, 5.0) == 2
     assert states(supervisor) == [WorkerState.GONE] * 2
-    assert crew.told(0)[-1] == ("Drain", {"pre_stop_s": 0.0, "timeout_s": 5.0})
+    drain = {"pre_stop_s": 0.0, "timeout_s": 5.0, "has_successor": False}
+    assert crew.told(0)[-1] == ("Drain", drain)
     assert supervisor.restarts == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(crew.address, timeout=1)
@@ -275,7 +283,7 @@ async def test_drained_workers_leave_and_are_not_replaced(crew: Crew) -> None:
 async def test_a_worker_that_will_not_leave_is_killed_at_the_deadline(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "KILL_AFTER_S", 0.1)
+    monkeypatch.setattr(supervisor_module, "KILL_AFTER_S", 0.1)
     supervisor = crew.build("--deaf", workers=1)
     await supervisor.start()
     assert await asyncio.wait_for(supervisor.drain(0.0, 0.2), 5) == 0
@@ -296,3 +304,225 @@ async def test_a_terminals_interrupt_does_not_reach_workers(crew: Crew) -> None:
     await supervisor.start()
     pid = supervisor.workers()[0].pid
     assert os.getpgid(pid) == pid != os.getpgid(0)
+
+
+# workers that hang
+
+
+def stopped(worker: Worker) -> None:
+    os.kill(worker.pid, signal.SIGSTOP)
+
+
+async def test_a_worker_that_says_nothing_is_killed_and_replaced(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor_module, "LOOK_S", 0.05)
+    crew.hang_timeout_s = 0.5
+    supervisor = crew.build()
+    await supervisor.start()
+    hung, healthy = supervisor.workers()
+    stopped(hung)
+    await eventually(lambda: hung.state is WorkerState.GONE)
+    await eventually(serving_all(supervisor))
+    assert supervisor.workers()[1] is healthy
+    assert supervisor.deaths == {("hung",): 1}
+    assert {"worker_hung", "worker_died"} <= set(caplog.messages)
+    assert hung.epitaph(-signal.SIGKILL) == "said nothing for 0.5 s and was killed"
+
+
+def looked(supervisor: Supervisor, timeout_s: float) -> list[float]:
+    """Allow workers to be silent for so long; grows with each look at them."""
+    looks: list[float] = []
+
+    def timeout() -> float:
+        looks.append(timeout_s)
+        return timeout_s
+
+    supervisor._hang_timeout_s = timeout
+    return looks
+
+
+async def test_silence_is_no_offence_without_a_time_for_it(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "LOOK_S", 0.01)
+    supervisor = crew.build("--mute", workers=1)
+    await supervisor.start()
+    looks = looked(supervisor, 0.0)
+    await eventually(lambda: len(looks) > 50)
+    assert supervisor.deaths == {}
+
+
+async def test_after_control_stood_still_workers_get_their_time_anew(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they said meanwhile lies unread: nobody knows that they are silent."""
+    monkeypatch.setattr(supervisor_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(supervisor_module, "STOOD_STILL_S", 0.5)
+    supervisor = crew.build("--mute", workers=1)
+    await supervisor.start()
+    (worker,) = supervisor.workers()
+    looks = looked(supervisor, 1000.0)
+    await eventually(lambda: len(looks) > 0)
+    looks.clear()
+    worker.heard_s = time.monotonic() - 999.0
+    time.sleep(2.0)  # noqa: ASYNC251 - a debugger, a suspended machine: the loop does not run
+    await eventually(lambda: len(looks) > 1)
+    assert time.monotonic() - worker.heard_s < 999.0
+    assert worker.state is WorkerState.SERVING
+
+
+async def test_a_reload_goes_on_without_a_worker_that_hangs(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "ROLL_CALL_S", 0.2)
+    supervisor = crew.build()
+    await supervisor.start()
+    hung, healthy = supervisor.workers()
+    stopped(hung)
+    assert await supervisor.prepare(trial(2)) == ()
+    crew.prepare = trial(2)
+    await supervisor.commit(2)
+    assert (hung.generation, healthy.generation) == (1, 2)
+    os.kill(hung.pid, signal.SIGCONT)  # it was only slow: it is brought up to date
+    await eventually(lambda: hung.generation == 2)
+    assert supervisor.deaths == {}
+
+
+async def test_a_bug_in_who_listens_to_workers_does_not_cost_the_worker(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+
+    def fail(stats: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crew.totals, "add", fail)
+        await eventually(lambda: "message_failed" in caplog.messages)
+    await supervisor.flush(5.0)
+    assert supervisor.deaths == {}
+    assert states(supervisor) == [WorkerState.SERVING]
+
+
+# the spare
+
+
+async def with_spare(supervisor: Supervisor) -> Worker:
+    await eventually(lambda: supervisor._spawner._spare is not None)
+    spare = supervisor._spawner._spare
+    assert spare is not None
+    return spare
+
+
+async def test_a_spare_takes_a_dead_workers_place_and_a_new_one_is_kept(crew: Crew) -> None:
+    supervisor = crew.build(has_spare=True)
+    await supervisor.start()
+    spare = await with_spare(supervisor)
+    supervisor.workers()[1].kill()
+    await eventually(lambda: supervisor.workers()[1] is spare)
+    await eventually(serving_all(supervisor))
+    assert spare.slot == 1
+    assert (await with_spare(supervisor)) is not spare
+
+
+async def test_a_spare_that_died_is_replaced_later_and_missed_by_nobody(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spawner_module, "RESTOCK_S", 0.1)
+    supervisor = crew.build(workers=1, has_spare=True)
+    await supervisor.start()
+    spare = await with_spare(supervisor)
+    spare.kill()
+    await eventually(lambda: "spare_worker_lost" in caplog.messages)
+    second = await with_spare(supervisor)
+    assert second is not spare
+    assert supervisor.deaths == {}
+
+
+async def test_the_spare_keeps_no_socket_open_while_workers_drain(crew: Crew) -> None:
+    supervisor = crew.build(workers=1, has_spare=True)
+    await supervisor.start()
+    spare = await with_spare(supervisor)
+    assert await supervisor.drain(0.0, 5.0) == 1
+    assert spare.state is WorkerState.GONE
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(crew.address, timeout=1)
+
+
+# restart
+
+
+async def test_a_restart_replaces_every_worker_and_new_ones_serve_before_old_ones_leave(
+    crew: Crew,
+) -> None:
+    supervisor = crew.build(has_spare=True)
+    await supervisor.start()
+    before = supervisor.workers()
+    spare = await with_spare(supervisor)
+    assert await supervisor.restart(5.0) == 2
+    await eventually(lambda: all(worker.state is WorkerState.GONE for worker in before))
+    after = supervisor.workers()
+    assert states(supervisor) == [WorkerState.SERVING] * 2
+    assert {worker.pid for worker in after}.isdisjoint(w.pid for w in (*before, spare))
+    for slot in (0, 1):
+        names = crew.names(slot)
+        assert names == ["Prepare", "Commit", "Prepare", "Commit", "Drain"]
+        drain = {"pre_stop_s": 0.0, "timeout_s": 5.0, "has_successor": True}
+        assert crew.told(slot)[-1] == ("Drain", drain)
+    assert supervisor.restarts == 0
+    assert supervisor.deaths == {}
+
+
+async def test_a_new_worker_that_is_not_fit_leaves_the_old_ones_in_place(crew: Crew) -> None:
+    supervisor = crew.build()
+    await supervisor.start()
+    before = supervisor.workers()
+    supervisor._spawner.launch = replace(
+        supervisor._spawner.launch, command=(*supervisor._spawner.launch.command, "--die-at-start")
+    )
+    with pytest.raises(RestartRefused, match="worker 0 exited with status 7 before it was ready"):
+        await supervisor.restart(5.0)
+    assert supervisor.workers() == before
+    assert states(supervisor) == [WorkerState.SERVING] * 2
+
+
+async def test_a_second_restart_waits_for_the_first_ones_old_workers(crew: Crew) -> None:
+    supervisor = crew.build("--deaf", workers=1)
+    await supervisor.start()
+    (old,) = supervisor.workers()
+    await supervisor.restart(1000.0)
+    assert [worker.state for worker in supervisor.workers()] == ["serving", "draining"]
+    with pytest.raises(RestartRefused, match="old workers still drain"):
+        await supervisor.restart(5.0)
+    old.kill()
+    await eventually(lambda: not supervisor._leaving)
+    await supervisor.restart(1000.0)
+
+
+async def test_a_stop_does_not_wait_for_what_a_restart_is_patient_with(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "KILL_AFTER_S", 0.1)
+    supervisor = crew.build("--deaf", workers=1)
+    await supervisor.start()
+    (old,) = supervisor.workers()
+    await supervisor.restart(1000.0)
+    await asyncio.wait_for(supervisor.drain(0.0, 0.1), 5)
+    assert crew.names(0)[-1] == "Drain"
+    assert old.state is WorkerState.GONE
+    with pytest.raises(RestartRefused, match="the program is stopping"):
+        await supervisor.restart(5.0)
+
+
+async def test_a_worker_killed_by_nobody_we_know_may_have_lacked_memory(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = crew.build(workers=1)
+    await supervisor.start()
+    (worker,) = supervisor.workers()
+    os.kill(worker.pid, signal.SIGKILL)
+    await eventually(lambda: supervisor.deaths == {("signal",): 1})
+    status = await worker.exited()
+    assert worker.epitaph(status) == "was killed by SIGKILL, perhaps out of memory"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import uvloop
 
 from router.data import wheel
 from tests.data.harness import Lab
+from tests.data.tls import TlsLab
 
 
 def pytest_asyncio_loop_factories(
@@ -29,3 +31,9 @@ async def lab(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
     finally:
         await lab.close()
     assert unhandled == []
+
+
+@pytest.fixture
+def tls_lab(lab: Lab, tmp_path: Path) -> TlsLab:
+    """The same with certificates."""
+    return TlsLab(lab, tmp_path)

@@ -260,13 +260,17 @@ class Origin:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         assert self.failures == []
 
+    def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Wire:
+        """Our end of a new connection."""
+        return Wire(reader, writer)
+
     async def next_request(self, wire: Wire) -> Received:
         request = await wire.message()
         self.requests.append(request)
         return request
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = Wire(reader, writer)
+        wire = self.meet(reader, writer)
         self.wires.append(wire)
         task = asyncio.current_task()
         assert task is not None
@@ -373,7 +377,7 @@ class Router:
 
     async def prepare(self, config: dict[str, Any], **changes: Any) -> Prepared:
         self._generation += 1
-        fields: dict[str, Any] = {"weights": {}, "down": {}, "receipt_key": RECEIPT_KEY}
+        fields: dict[str, Any] = {"weights": {}, "endpoints": {}, "receipt_key": RECEIPT_KEY}
         self.send(Prepare(self._generation, config, **{**fields, **changes}))
         return await self.received(Prepared)
 
@@ -417,14 +421,13 @@ class Router:
         if self.run is None:
             self._ours.close()
             self._theirs.close()
-            self.worker._listener.close()
+            self.worker.acceptor.close()
             return
         try:
             if not self.run.done():
                 await self._check()
         finally:
-            self.worker._stop_accepting(0.0)
-            self.worker._end()
+            self.worker.departure.end()
             for connection in self.connections:
                 connection.transport.abort()
             await soon(asyncio.wait([self.run]))
@@ -456,6 +459,8 @@ class Router:
             self.worker.in_flight == 0
             and not self.connections
             and all(mirror.in_flight == mirror.in_flight_bytes == 0 for mirror in self.mirrors)
+            and all(pool.retries.in_progress == 0 for pool in self.pools)
+            and all(pool.limiter is None or pool.limiter.in_flight == 0 for pool in self.pools)
             and all(
                 endpoint.in_flight == 0 and endpoint.open == len(endpoint.idle)
                 for pool in self.pools

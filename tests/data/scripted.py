@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 
 from router.config.backends import Backend
-from router.data import pool, upstream, wheel
+from router.data import endpoint, membership, pool, upstream, wheel
+from router.data.endpoint import EndpointPool
 from router.data.outbox import Outbox
-from router.data.pool import BackendPool, EndpointPool
+from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
 from router.data.upstream import Upstream
 from router.data.wheel import Wheel
@@ -22,7 +23,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (wheel, pool, upstream):
+        for module in (wheel, pool, membership, endpoint, upstream):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
 
@@ -87,6 +88,9 @@ class Transport:
     def set_write_buffer_limits(self, high: int) -> None:
         pass
 
+    def get_extra_info(self, _: str) -> None:
+        return None
+
 
 class Call:
     """An `upstream.Call` that writes down what it is told."""
@@ -103,6 +107,7 @@ class Call:
     def on_connected(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.events.append(("connected", upstream.pool.url))
+        upstream.pool.outbox.flush()  # the request has left
 
     def on_refused(self, refusal: Refusal, detail: str, failed: EndpointPool | None) -> None:
         self.is_finished = True
@@ -123,6 +128,9 @@ class Call:
     def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
         self.events.append(("lost", refusal.reason))
 
+    def on_endpoint_down(self) -> None:
+        self.events.append(("down",))
+
     def on_upstream_paused(self) -> None:
         self.events.append(("paused",))
 
@@ -142,7 +150,17 @@ class Bench:
         self.outbox = Outbox(cast(asyncio.AbstractEventLoop, self.loop))
         self.stats = WorkerStats()
         config = Backend.model_validate({"endpoints": endpoints, **backend})
-        self.pool = BackendPool("v1", config, self.wheel, self.outbox, self.stats, random)
+        self.told: list[tuple[str, bool, str, float]] = []
+        """URL, whether it is ejected, reason and duration of every ejection's begin and end."""
+        self.pool = BackendPool(
+            "v1",
+            config,
+            self.wheel,
+            self.outbox,
+            self.stats,
+            random,
+            lambda _, *told: self.told.append(told),
+        )
 
     def connect(self, endpoint: EndpointPool, call: Call | None = None) -> Upstream:
         """A connection that is idle, or works for `call`."""
@@ -150,11 +168,17 @@ class Bench:
         connection.connection_made(cast(asyncio.Transport, Transport()))
         endpoint.open += 1
         endpoint.in_flight += 1
+        if endpoint.limiter is not None:
+            endpoint.limiter.in_flight += 1
         if call is None:
             connection.give_back()
         else:
             connection.begin(call)
+            self.outbox.flush()  # its request has left
         return connection
+
+    def counted(self, metric: str, *labels: str) -> int:
+        return self.stats.counters[f"pointsman_{metric}_total", "v1", *labels]
 
     def failures(self, reason: str) -> int:
         return self.stats.counters["pointsman_upstream_failures_total", "v1", reason]

@@ -380,11 +380,11 @@ async def test_every_request_is_counted_once(lab: Lab) -> None:
     assert router.counted("refused", "no-route") == 4
     assert router.counted("downstream_connections_accepted") == 1
     assert router.counted("upstream_connections_opened", "v1") == 1
-    assert router.gauges == {
-        "pointsman_downstream_connections": 1,
-        "pointsman_requests_in_flight": 0,
-        "pointsman_upstream_connections": 1,
-        "pointsman_shadow_in_flight": 0,
+    assert router.gauges.items() >= {
+        ("pointsman_downstream_connections", 1),
+        ("pointsman_requests_in_flight", 0),
+        ("pointsman_upstream_connections", 1),
+        ("pointsman_shadow_in_flight", 0),
     }
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from router.data.exchange import Exchange
-from router.messages import EndpointHealth
+from router.messages import EndpointState
 from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response, soon
 
 HALF_BODIES = {
@@ -367,7 +367,7 @@ async def test_a_get_on_a_stale_connection_is_sent_again(lab: Lab, act: str) -> 
         client.send(request())
         assert (await client.message()).body == expected
     await router.flush()
-    assert router.counted("retries", "v1", "reset") == 1
+    assert router.counted("retries", "v1", "stale") == 1
     assert router.requests == {("all", "v1", "2xx"): 2}
 
 
@@ -471,7 +471,7 @@ async def test_a_connection_given_back_is_not_paused_by_its_last_client(lab: Lab
     upstream = connection.handler.upstream
     assert upstream is not None
     upstream.data_received(response(bytes(200_000)))
-    await eventually(lambda: connection._is_write_paused)
+    await eventually(lambda: connection.is_write_paused)
     assert upstream in router.pool().endpoints[0].idle
     fast = await lab.client()
     fast.send(request())
@@ -493,12 +493,12 @@ def _is_stuffed(lab: Lab) -> bool:
 async def test_without_a_healthy_endpoint_it_is_a_503(lab: Lab) -> None:
     origin = await lab.answering()
     router = await lab.start(document(origin))
-    router.send(EndpointHealth("v1", origin.url, False))
+    router.send(EndpointState("v1", origin.url, "down", []))
     await router.flush()
     got = await lab.ask(request())
     assert (got.status, got.problem()) == (503, "no-healthy-endpoint")
     assert got.field("retry-after") == "1"
-    router.send(EndpointHealth("v1", origin.url, True))
+    router.send(EndpointState("v1", origin.url, "up", []))
     await router.flush()
     assert (await lab.ask(request())).status == 200
 

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from router.channel import Channel
-from router.messages import Commit, Committed, Drain, Drained, Hello, Prepare, Prepared
+from router.messages import (
+    Commit,
+    Committed,
+    Drain,
+    Drained,
+    Hello,
+    Prepare,
+    Prepared,
+    TakeSlot,
+)
 from tests.data.harness import Lab, Wire, document, eventually, request
 
 
@@ -28,13 +37,14 @@ class Process:
         self.ours, theirs = socket.socketpair()
         with closing(listener), closing(theirs):
             descriptors = (theirs.fileno(), listener.fileno())
-            command = [sys.executable, "-m", "router.data", "--worker", "3"]
-            command += ["--channel", str(descriptors[0]), "--listener", str(descriptors[1])]
+            command = [sys.executable, "-m", "router.data"]
+            command += ["--channel", str(descriptors[0]), "--listeners", str(descriptors[1])]
             self.popen = subprocess.Popen(command, pass_fds=descriptors)
         self.messages: list[Any] = []
 
     async def serve(self, config: dict[str, Any]) -> Channel:
         channel = await Channel.open(self.ours, self.messages.append, lambda: None)
+        channel.send(TakeSlot(0))
         await self.came(Hello)
         channel.send(Prepare(1, config, {}, {}, ""))
         await self.came(Prepared)
@@ -66,7 +76,7 @@ async def test_a_worker_process_serves_and_leaves_when_told(
     lab: Lab, process: Process, by: str
 ) -> None:
     channel = await process.serve(document(await lab.answering()))
-    assert (await process.came(Hello)) == Hello(3, process.popen.pid)
+    assert (await process.came(Hello)) == Hello(0, process.popen.pid)
     wire = Wire(*await asyncio.open_connection("127.0.0.1", process.port))
     wire.send(request())
     assert (await wire.message()).body == b"ok"
@@ -75,7 +85,7 @@ async def test_a_worker_process_serves_and_leaves_when_told(
     else:
         os.kill(process.popen.pid, signal.SIGTERM)
     assert await wire.end() == b""
-    assert await process.came(Drained) == Drained(3, 0)
+    assert await process.came(Drained) == Drained(0, 0)
     assert await process.ended() == 0
     wire.close()
     channel.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from router.data.mirror import Copies
 from tests.data.harness import (
     Lab,
     Origin,
@@ -240,3 +241,20 @@ async def test_a_copy_leaves_only_after_the_answer_is_complete(lab: Lab) -> None
     go_on.set()
     assert await client.exactly(1) == b"k"
     await outcome(router, "answered")
+
+
+async def test_a_bug_in_the_mirror_costs_the_client_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, watcher = await lab.answering(), await lab.answering()
+    await lab.start(shadowed(primary, watcher))
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    client = await lab.client()
+    with monkeypatch.context() as broken:
+        broken.setattr(Copies, "send", lambda *_: 1 / 0)
+        for _ in range(2):
+            client.send(request())
+            assert (await client.message()).body == b"ok"
+    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError] * 2
+    assert client.unread == b""

@@ -114,3 +114,28 @@ async def test_without_control_feedback_is_a_503_and_traffic_goes_on(lab: Lab) -
     assert (await client.message()).status == 503
     client.send(request())
     assert (await client.message()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "reason"),
+    [
+        (b"transfer-encoding: chunked\r\n\r\nnonsense\r\n", 400, "malformed-request"),
+        (b"content-length: 1001\r\n\r\n", 413, "body-too-large"),
+        (b"content-length: 5\r\n\r\nhi", 408, "slow-client"),
+        (b"x: y", 408, "slow-client"),
+    ],
+    ids=["malformed", "too-large", "stops", "head-does-not-end"],
+)
+async def test_a_head_request_refused_for_its_own_body_gets_none(
+    lab: Lab, rest: bytes, status: int, reason: str
+) -> None:
+    bounds = {"body_bytes": 1000, "body_timeout": "50ms", "head_timeout": "50ms"}
+    config = {**document(await lab.answering()), "downstream": bounds}
+    router = await lab.start(config)
+    client = await lab.client()
+    client.send(b"HEAD /-/healthz HTTP/1.1\r\nhost: m\r\n" + rest)
+    got = await client.message(has_body=False)
+    assert (got.status, got.field("connection")) == (status, "close")
+    assert await client.end() == b""
+    await router.flush()
+    assert router.counted("refused", reason) == 1

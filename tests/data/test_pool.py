@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from router.messages import EndpointHealth
+from router.messages import EndpointState
 from tests.data.harness import Lab, Wire, document, eventually, request, response
 from tests.data.scripted import Bench, Call, Clock, transport_of
 
@@ -74,9 +74,9 @@ def test_an_endpoint_that_is_down_gets_nothing(clock: Clock) -> None:
     bench = Bench(URLS, Random(3).random)
     for endpoint in bench.pool.endpoints:
         bench.connect(endpoint)
-    bench.pool.set_health(URLS[1], False)
+    bench.pool.set_state(URLS[1], "down")
     assert set(chosen(bench, 300)) == {URLS[0], URLS[2]}
-    bench.pool.set_health(URLS[1], True)
+    bench.pool.set_state(URLS[1], "up")
     assert set(chosen(bench, 300)) == set(URLS)
 
 
@@ -87,7 +87,7 @@ def test_an_endpoint_to_avoid_is_used_only_when_there_is_no_other(clock: Clock) 
     call = Call()
     bench.pool.submit(call, frozenset(URLS[:1]))
     assert call.events == [("connected", URLS[1])]
-    bench.pool.set_health(URLS[1], False)
+    bench.pool.set_state(URLS[1], "down")
     call = Call()
     bench.pool.submit(call, frozenset(URLS[:1]))
     assert call.events == [("connected", URLS[0])]
@@ -100,7 +100,7 @@ def test_all_down_is_refused_and_empties_the_queue(clock: Clock) -> None:
     waiting = Call()
     bench.pool.submit(waiting)
     assert waiting.events == []
-    bench.pool.set_health(URLS[0], False)
+    bench.pool.set_state(URLS[0], "down")
     late = Call()
     bench.pool.submit(late)
     assert waiting.events == late.events == [("refused", "no-healthy-endpoint")]
@@ -213,14 +213,14 @@ async def test_an_endpoint_that_comes_up_serves_those_who_wait(lab: Lab) -> None
 
     busy, other = await lab.origin(never), await lab.answering()
     config = document(busy, other, limits={"connections": 1})
-    router = await lab.start(config, down={"v1": [other.url]})
+    router = await lab.start(config, endpoints={"v1": {other.url: ["down", []]}})
     first = await lab.client()
     first.send(request())
     await eventually(lambda: router.pool().endpoints[0].in_flight == 1)
     second = await lab.client()
     second.send(request())
     await eventually(lambda: router.pool().pending)
-    router.send(EndpointHealth("v1", other.url, True))
+    router.send(EndpointState("v1", other.url, "up", []))
     assert (await second.message()).status == 200
     first.close()
 
@@ -267,3 +267,102 @@ async def test_a_full_queue_is_a_503_and_its_time_bound_too(lab: Lab) -> None:
         assert (got.status, got.problem()) == (503, "overloaded")
         assert got.field("retry-after") == "1"
     first.close()
+
+
+# requests in flight
+
+
+def answered(call: Call) -> None:
+    assert call.upstream is not None
+    call.upstream.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
+def idle(bench: Bench, count: int) -> None:
+    """So many idle connections to each endpoint."""
+    for endpoint in bench.pool.endpoints * count:
+        bench.connect(endpoint)
+
+
+def test_requests_over_the_limit_wait_for_their_turn(clock: Clock) -> None:
+    bench = Bench(URLS[:2], Random(5).random, limits={"in_flight": 3, "pending": 2})
+    idle(bench, 5)
+    calls = [Call() for _ in range(6)]
+    for call in calls:
+        bench.pool.submit(call)
+    assert [call.upstream is not None for call in calls] == [True] * 3 + [False] * 3
+    assert calls[5].events == [("refused", "overloaded")]
+    assert bench.counted("limited", "in_flight") == 1
+    answered(calls[1])
+    assert calls[3].upstream is not None
+    assert calls[4].upstream is None
+    answered(calls[0])
+    assert calls[4].upstream is not None
+    assert bench.pool.limiter is not None
+    assert bench.pool.limiter.in_flight == 3
+
+
+def test_a_turn_that_does_not_come_in_time_is_refused_and_counted(clock: Clock) -> None:
+    limits = {"in_flight": 1, "pending": 2, "pending_timeout": "2s"}
+    bench = Bench(URLS[:1], limits=limits)
+    idle(bench, 2)
+    first, second = Call(), Call()
+    bench.pool.submit(first)
+    bench.pool.submit(second)
+    clock.now += 2.2
+    bench.loop.turn()
+    assert second.events == [("refused", "overloaded")]
+    assert bench.counted("limited", "pending_timeout") == 1
+
+
+def test_requests_over_the_learnt_limit_are_refused_at_once(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"adaptive": {"min": 4}})
+    idle(bench, 10)
+    calls = [Call() for _ in range(6)]
+    for call in calls:
+        bench.pool.submit(call)
+    assert [call.upstream is not None for call in calls] == [True] * 4 + [False] * 2
+    assert calls[4].events == calls[5].events == [("refused", "overloaded")]
+    assert bench.counted("limited", "adaptive") == 2
+    assert not bench.pool.pending
+
+
+def test_the_learnt_limit_sees_how_long_answers_take(clock: Clock) -> None:
+    bench = Bench(URLS[:1], limits={"adaptive": {"min": 4}})
+    idle(bench, 40)
+    assert bench.pool.limiter is not None
+    gradient = bench.pool.limiter.gradient
+    assert gradient is not None
+    for _ in range(10):
+        call = Call()
+        bench.pool.submit(call)
+        assert call.upstream is not None
+        call.upstream.expect_response()
+        clock.now += 0.05
+        answered(call)
+    assert repr(gradient) == "<Gradient [20 | 50.0 ms without a queue]>"
+
+
+async def test_over_real_connections_no_more_than_the_limit_are_in_flight(lab: Lab) -> None:
+    most = 0
+    busy = 0
+
+    async def script(wire: Wire) -> None:
+        nonlocal busy, most
+        while True:
+            await wire.message()
+            busy += 1
+            most = max(most, busy)
+            await asyncio.sleep(0)
+            busy -= 1
+            wire.send(response(b"ok", *([b"connection: close"] if busy % 2 else [])))
+
+    origin, bad = await lab.origin(script), await lab.refusing()
+    router = await lab.start(document(origin, bad, limits={"in_flight": 3, "pending": 1000}))
+    clients = [await lab.client() for _ in range(40)]
+    for client in clients:
+        client.send(request(b"POST", b"/", b"x"))
+    assert [(await client.message()).status for client in clients] == [200] * 40
+    assert most <= 3
+    limiter = router.pool().limiter
+    assert limiter is not None
+    await eventually(lambda: limiter.in_flight == 0)

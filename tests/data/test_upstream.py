@@ -1,9 +1,13 @@
 """One connection to an endpoint, over a scripted transport."""
 
+import asyncio
+from typing import cast
+
 import pytest
 
 from router.data.upstream import Upstream
-from tests.data.scripted import Bench, Call, Clock, transport_of
+from router.http1.response import ResponseHead
+from tests.data.scripted import Bench, Call, Clock, Transport, transport_of
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
@@ -186,3 +190,91 @@ def test_answers_to_head_requests_have_no_body(bench: Bench) -> None:
     connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
     assert call.events == [("response", 200, b"", True)]
     assert is_idle(connection)
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(INTERIM + WHOLE)))
+def test_an_interim_answer_and_a_response_may_come_in_any_two_pieces(
+    bench: Bench, cut: int
+) -> None:
+    call = Call()
+    connection = connected(bench, call)
+    connection.data_received((INTERIM + WHOLE)[:cut])
+    connection.data_received((INTERIM + WHOLE)[cut:])
+    assert call.events[0] == ("interim", 103)
+    assert call.events[-1][-1] is True
+    assert is_idle(connection)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: y\n", INTERIM + b"HTTP/1.1 200 OK\n"])
+def test_a_line_that_ends_without_cr_is_found_however_it_comes(bench: Bench, head: bytes) -> None:
+    for cut in range(len(head) + 1):
+        call = Call()
+        connection = connected(bench, call)
+        connection.data_received(head[:cut])
+        if cut < len(head):
+            connection.data_received(head[cut:])
+        assert call.events[-1] == ("lost", "upstream-malformed")
+
+
+def test_bytes_that_come_before_the_request_has_left_are_no_answer_to_it(bench: Bench) -> None:
+    """They were sent for the request before, or for nobody: the connection is read in the same
+    batch of events in which it was taken from the pool."""
+    connection = bench.connect(bench.pool.endpoints[0])
+    call = Call()
+    connection.pool.idle.remove(connection)
+    connection.pool.in_flight += 1
+    connection.begin(call)
+    connection.write(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+    connection.data_received(WHOLE)
+    assert call.events == [("lost", "upstream-reset")]
+    assert transport_of(connection).state == "aborted"
+    assert transport_of(connection).written == []
+    assert bench.failures("unsolicited") == 1
+
+
+def test_the_pool_gets_a_connection_back_only_when_its_call_knows(bench: Bench) -> None:
+    """Another call may be waiting for it, and the first may still want to stop it."""
+    order: list[str] = []
+
+    class Knowing(Call):
+        def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
+            order.append("told")
+            assert not is_idle(connection)
+            connection.pause_reading()  # what a client that does not read leads to
+            connection.resume_reading()
+
+    connection = connected(bench, Knowing())
+    connection.data_received(WHOLE)
+    assert order == ["told"]
+    assert is_idle(connection)
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+async def test_a_connection_lost_before_it_was_used_is_told_to_whoever_gets_it(
+    bench: Bench, is_wanted: bool
+) -> None:
+    endpoint = bench.pool.endpoints[0]
+    connection = Upstream(endpoint)
+    connection.connection_made(cast(asyncio.Transport, Transport()))
+    endpoint.open += 1
+    connection.connection_lost(None)
+    endpoint.in_flight += 1
+    call = Call()
+    if is_wanted:
+        connection.begin(call)
+        await asyncio.sleep(0)
+    else:
+        connection.give_back()
+    assert call.events == ([("lost", "upstream-reset")] if is_wanted else [])
+    assert (endpoint.open, endpoint.in_flight, list(endpoint.idle)) == (0, 0, [])
+
+
+def test_the_end_of_an_answer_does_not_wait_for_a_request_that_nobody_reads(bench: Bench) -> None:
+    connection = connected(bench, Call())
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nhel")
+    transport_of(connection).unsent_bytes = 1
+    assert not connection.eof_received()
+    assert transport_of(connection).state == "aborted"

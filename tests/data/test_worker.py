@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from router import receipts
-from router.data import worker as worker_module
 from router.messages import (
     Commit,
     Discard,
     Drain,
     Drained,
-    EndpointHealth,
+    EndpointState,
     Prepared,
     Weights,
 )
@@ -276,7 +275,7 @@ async def test_health_that_comes_while_a_config_is_on_trial_holds_after_it(lab: 
     old, bad, good = [await lab.answering() for _ in range(3)]
     router = await lab.start(document(old))
     await router.prepare(document(bad, good))
-    router.send(EndpointHealth("v1", bad.url, False))
+    router.send(EndpointState("v1", bad.url, "down", []))
     await router.commit()
     await ask_many(lab, 20)
     assert (len(bad.requests), len(good.requests)) == (0, 20)
@@ -284,7 +283,7 @@ async def test_health_that_comes_while_a_config_is_on_trial_holds_after_it(lab: 
 
 async def test_endpoints_that_are_down_when_a_worker_starts_get_nothing(lab: Lab) -> None:
     bad, good = await lab.answering(), await lab.answering()
-    await lab.start(document(bad, good), down={"v1": [bad.url]})
+    await lab.start(document(bad, good), endpoints={"v1": {bad.url: ["down", []]}})
     await ask_many(lab, 20)
     assert (len(bad.requests), len(good.requests)) == (0, 20)
 
@@ -343,11 +342,8 @@ async def test_before_accepting_stops_clients_may_come_and_go(lab: Lab) -> None:
     assert not router.run.done()
 
 
-async def test_an_orphan_serves_on_and_then_drains(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "ORPHAN_S", 0.3)
-    router = await lab.start(document(await lab.answering()))
+async def test_an_orphan_serves_on_and_then_drains(lab: Lab) -> None:
+    router = await lab.start(document(await lab.answering()) | {"orphan_timeout": "300ms"})
     assert router.channel is not None
     router.channel.close()
     await eventually(lambda: router.is_channel_closed)
@@ -367,4 +363,4 @@ async def test_a_worker_that_never_got_a_config_leaves_with_control() -> None:
     router.channel.close()
     await soon(asyncio.wait([router.run]))
     await eventually(lambda: router.is_channel_closed)
-    router.worker._listener.close()
+    router.worker.acceptor.close()

@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from router.http1.forwarded import Network, is_within, peer_address
+from router.http1.forwarded import ClientAddress, Network, is_within, peer_address
 from tests.http1.samples import relayed_fields, request, request_with
 
 NETWORKS: tuple[Network, ...] = (
@@ -165,3 +165,54 @@ def test_one_request_leaves_nothing_on_the_connection_for_the_next() -> None:
     request_with(b"x-forwarded-for: 203.0.113.5", peer=TRUSTED)
     assert request_with(peer=TRUSTED).client == "10.0.0.9"
     assert request_with(peer=TRUSTED).forwarded == TRUSTED.forwarded
+
+
+SUBJECT, NAMES = r"CN=batch,O=Acme\, Inc.", ("DNS:batch.internal", "URI:spiffe://acme/batch")
+CERTIFICATE = (
+    rb"x-client-cert-subject: CN=batch,O=Acme\, Inc." + b"\r\n"
+    b"x-client-cert-san: DNS:batch.internal, URI:spiffe://acme/batch\r\n"
+)
+
+
+def test_a_connection_with_tls_is_told_on_with_its_certificate() -> None:
+    peer = peer_address("203.0.113.9", (), is_tls=True, subject=SUBJECT, names=NAMES)
+    head = request_with(peer=peer)
+    assert head.forwarded == (
+        b"x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\nvia: 1.1 pointsman\r\n"
+        + CERTIFICATE
+    )
+    assert (head.client_cert, head.client_names) == (SUBJECT, NAMES)
+
+
+def test_without_a_certificate_nothing_is_said_of_one() -> None:
+    head = request_with(peer=peer_address("203.0.113.9", (), is_tls=True))
+    assert b"cert" not in head.forwarded
+    assert (head.client_cert, head.client_names) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "proto"),
+    [
+        ([b"x-forwarded-for: 203.0.113.5"], b"https"),
+        ([b"x-forwarded-proto: http"], b"http"),
+        ([b"x-forwarded-proto: https"], b"https"),
+        ([b"via: 1.1 other"], b"https"),
+    ],
+)
+def test_a_trusted_proxy_may_say_another_scheme_but_no_certificate(
+    lines: list[bytes], proto: bytes
+) -> None:
+    networks = TRUSTED.networks
+    peer = peer_address("10.0.0.9", networks, is_tls=True, subject=SUBJECT, names=NAMES)
+    head = request_with(*lines, b"x-client-cert-subject: CN=root", peer=peer)
+    assert b"x-forwarded-proto: %b\r\n" % proto in head.forwarded
+    assert head.forwarded.endswith(CERTIFICATE)
+    assert relayed_fields(head) == [b"host: h"]
+
+
+@pytest.mark.parametrize("name", [b"X-Client-Cert-Subject", b"x-client-cert-san"])
+@pytest.mark.parametrize("peer", [STRANGER, TRUSTED])
+def test_nobody_else_can_say_whose_certificate_it_was(name: bytes, peer: ClientAddress) -> None:
+    head = request_with(name + b": CN=root", name + b": CN=root", peer=peer)
+    assert relayed_fields(head) == [b"host: h"]
+    assert b"root" not in head.forwarded

@@ -4,6 +4,7 @@ import pytest
 
 from router.errors import (
     CODING_UNKNOWN,
+    EXPECTATION_UNKNOWN,
     HEAD_TOO_LARGE,
     MALFORMED,
     TARGET_TOO_LONG,
@@ -249,8 +250,10 @@ def test_http_1_0_expectations_are_ignored() -> None:
         pytest.param(b"host: h\r\ntransfer_encoding: chunked", MALFORMED, id="te-underscore"),
         pytest.param(b"host: h\r\ncontent_length: 5", MALFORMED, id="length-name-underscore"),
         pytest.param(b"host: h\r\nx_forwarded_for: 1.2.3.4", MALFORMED, id="forged-wsgi-client"),
-        pytest.param(b"host: h\r\nexpect: 200-ok", MALFORMED, id="other-expectation"),
-        pytest.param(b"host: h\r\nexpect: 100-continue, x", MALFORMED, id="expectation-list"),
+        pytest.param(b"host: h\r\nexpect: 200-ok", EXPECTATION_UNKNOWN, id="other-expectation"),
+        pytest.param(
+            b"host: h\r\nexpect: 100-continue, x", EXPECTATION_UNKNOWN, id="expectation-list"
+        ),
         pytest.param(
             b"host: h\r\nexpect: 100-continue\r\nexpect: 100-continue", MALFORMED, id="expect-twice"
         ),

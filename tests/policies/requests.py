@@ -16,6 +16,8 @@ class Head:
     fields: dict[bytes, bytes] = field(default_factory=dict)
     cookies: dict[bytes, bytes] = field(default_factory=dict)
     client: str = "127.0.0.1"
+    client_cert: str = ""
+    client_names: tuple[str, ...] = ()
     method: bytes = b"POST"
     host: bytes = b""
     path: bytes = b"/"

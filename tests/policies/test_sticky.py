@@ -26,6 +26,13 @@ def test_the_address_is_the_unit_even_when_it_is_not_an_address() -> None:
     assert unit_of({"client_ip": True}, Head(client="\udcff")) == b"\\udcff"
 
 
+def test_a_certificate_s_subject_is_the_unit_or_else_its_first_other_name() -> None:
+    sticky, names = {"client_cert": True}, ("DNS:a", "URI:b")
+    assert unit_of(sticky, Head(client_cert="CN=a", client_names=names)) == b"CN=a"
+    assert unit_of(sticky, Head(client_names=names)) == b"DNS:a"
+    assert unit_of(sticky, Head()) is None
+
+
 @pytest.mark.parametrize("sticky", [{"header": "x"}, {"cookie": "x"}])
 def test_absent_empty_and_overlong_values_are_no_unit(sticky: dict[str, Any]) -> None:
     def head(value: bytes) -> Head:

@@ -50,7 +50,7 @@ def _crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     downstream = {"connections": 6, "connections_per_client": 3, "in_flight": 2}
     with standing(
         tmp_path_factory.mktemp("crowded"),
-        {"limits": {"connections": 1, "pending": 1}},
+        {"limits": {"connections": 2, "pending": 1}},
         downstream=downstream,
     ) as stand:
         yield stand

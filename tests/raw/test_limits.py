@@ -255,7 +255,21 @@ def test_a_silent_tunnel_is_ended(hasty: Stand) -> None:
 
 # crowds
 
-HEALTH = b"GET /-/healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+OWN_PAGES = [
+    head(path, CLOSE, method=method)
+    for path in (b"/-/healthz", b"/-/readyz")
+    for method in (b"GET", b"HEAD")
+]
+"""What is never shed."""
+IN_FLIGHT = "pointsman_requests_in_flight"
+SURPLUS_MAX = 256
+"""Connections past the bound that are still read."""
+
+
+def check_own_pages(stand: Stand, source: str = "127.0.0.1") -> None:
+    for page in OWN_PAGES:
+        outcome = stand.send(page, source=source)
+        assert [answer.status for answer in outcome.answers(page.split(b" ")[0])] == [200]
 
 
 def open_connections(stand: Stand) -> int:
@@ -280,26 +294,46 @@ def test_connections(crowded: Stand, sources: list[str], count: int) -> None:
         check(crowded, outcome, (503, "too-many-connections"))
         assert outcome.only.value(b"retry-after")
         assert crowded.newly_received() == 0
-        assert crowded.send(HEALTH, source=sources[-1]).only.status == 200
+        check_own_pages(crowded, sources[-1])
+    poll(lambda: open_connections(crowded) == 0, "empty")
+    assert crowded.send(head(crowded.target(), CLOSE)).only.status == 200
+
+
+def test_connections_far_beyond_the_bound_are_closed_unread(crowded: Stand) -> None:
+    poll(lambda: open_connections(crowded) == 0, "empty")
+    crowded.mark()
+    with contextlib.ExitStack() as stack:
+        for number in range(6 + SURPLUS_MAX):
+            stack.enter_context(crowded.client(f"127.0.1.{1 + number % 100}"))
+        poll(lambda: open_connections(crowded) == 6 + SURPLUS_MAX, "full")
+        outcome = crowded.send(OWN_PAGES[0], source="127.0.2.1")
+        assert (outcome.raw, crowded.newly_received()) == (b"", 0)
+        assert crowded.newly_refused() == {"too-many-connections": 1}
     poll(lambda: open_connections(crowded) == 0, "empty")
     assert crowded.send(head(crowded.target(), CLOSE)).only.status == 200
 
 
 def test_requests_in_progress(crowded: Stand) -> None:
+    """The newest is refused, and what is in progress goes on to its end."""
     poll(lambda: open_connections(crowded) == 0, "empty")
+    held = [crowded.target() for _ in range(2)]
     with contextlib.ExitStack() as stack:
-        crowded.origin.script(held := crowded.target(), Step.READ, Step.HOLD)
-        for number in range(2):
+        clients = []
+        for number, target in enumerate(held):
+            assert crowded.send(head(crowded.target(), CLOSE)).only.status == 200  # below
             client = stack.enter_context(crowded.client(f"127.0.0.{4 + number}"))
-            client.send(head(held))
-        busy = "pointsman_requests_in_flight"
-        poll(lambda: crowded.counted(busy) == 2, "busy")
+            raw = head(target, CLOSE, b"Content-Length: 2", method=b"POST")
+            clients.append(client.send(raw))
+            poll(lambda: crowded.counted(IN_FLIGHT) == len(clients), "busy")
         crowded.mark()
+        seen = crowded.origin.received_bytes
         outcome = crowded.send(head(crowded.target()))
         check(crowded, outcome, (503, "too-many-requests"))
         assert outcome.only.value(b"retry-after")
-        assert crowded.newly_received() == 0
+        assert crowded.origin.received_bytes == seen
         assert crowded.send(head(b"/", method=b"HEAD")).answers(b"HEAD")[0].status == 503
-        assert crowded.send(HEALTH).only.status == 200
-    poll(lambda: crowded.counted(busy) == 0, "idle")
+        check_own_pages(crowded)
+        for client in clients:
+            assert client.send(b"hi").end().only.status == 200
+    poll(lambda: crowded.counted(IN_FLIGHT) == 0, "idle")
     assert crowded.send(head(crowded.target(), CLOSE)).only.status == 200

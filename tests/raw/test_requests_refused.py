@@ -12,6 +12,7 @@ STATUS = {
     "malformed-request": 400,
     "coding-unknown": 501,
     "method-refused": 405,
+    "expectation-unknown": 417,
     "version-unsupported": 505,
 }
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,8 +115,16 @@ class Router:
     """A `serve` that was started; `ready` waits for it."""
 
     def __init__(
-        self, directory: Path, config: Mapping[str, Any] | str, path: Path | None = None
+        self,
+        directory: Path,
+        config: Mapping[str, Any] | str,
+        path: Path | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        open_files: int | None = None,
     ) -> None:
+        """`env` is added to the environment; `open_files` is the most that each process may open,
+        and what it cannot raise."""
         self.path = path or directory / "router.yaml"
         self.log = directory / f"log-{time.monotonic_ns()}"
         if path is None:
@@ -125,6 +135,8 @@ class Router:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})},
+                preexec_fn=None if open_files is None else partial(_limit, open_files),
             )
 
     # the process
@@ -230,12 +242,16 @@ def total(metrics: Mapping[str, float], name: str, **labels: str) -> float:
     return sum(value for series, value in metrics.items() if is_meant(series))
 
 
+def _limit(open_files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
 @contextmanager
 def serving(
-    directory: Path, config: Mapping[str, Any] | str, path: Path | None = None
+    directory: Path, config: Mapping[str, Any] | str, path: Path | None = None, **options: Any
 ) -> Iterator[Router]:
     """A router that is ready. Nothing of it is left afterwards."""
-    router = Router(directory, config, path)
+    router = Router(directory, config, path, **options)
     try:
         yield router.ready()
     finally:

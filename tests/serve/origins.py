@@ -4,6 +4,7 @@ What a server does is told by the last segment of the path; a `Gate` lets a test
 was asked is kept in `served`, so that a test can account for every request.
 """
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,15 +38,23 @@ class Origin:
     | anything | answers with its name |
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.name = name
         self.served: list[Served] = []
         self._gate = threading.Semaphore(0)
         self._is_open = False
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((host, port), _Handler)
         self._server.origin = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        self.url = f"http://{host}:{self.port}"
+
+    def speak_tls(self, context: ssl.SSLContext, host: str = "127.0.0.1") -> None:
+        """Before `start`: be an `https` endpoint."""
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.url = f"https://{host}:{self._server.server_port}"
 
     def start(self) -> None:
         self._thread.start()

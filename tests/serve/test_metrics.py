@@ -80,8 +80,10 @@ def test_every_request_sent_is_counted_once(tmp_path: Path, servers: Servers) ->
         assert total(metrics, name, route="") == 6
         assert total(metrics, "pointsman_refused_total") == 3 + 5 + 1
         assert total(metrics, "pointsman_refused_total", reason="no-route") == 5
-        # what the servers saw: all but what the router refused
-        assert sum(len(server.served) for server in servers) == sent - 9
+        # what the servers saw: all but what the router refused, and the 503 once for each attempt
+        again = total(metrics, "pointsman_retries_total", reason="503")
+        assert again == 2
+        assert sum(len(server.served) for server in servers) == sent - 9 + again
         assert metrics["pointsman_requests_in_flight"] == 0
 
 

@@ -1,6 +1,7 @@
 """Clients that send request after request over kept connections, and account for each of them."""
 
 import http.client
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -48,11 +49,16 @@ class Steady:
         path: str = "/plain/x",
         clients: int = 4,
         headers: Callable[[int, int], dict[str, str]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        is_kept: bool = True,
     ) -> None:
+        """`tls`: connect with it. Without `is_kept` every request has a connection of its own."""
         self.answered: list[Sent] = []
         self.failed: list[Failed] = []
         self._address = address
         self._path = path
+        self._tls = tls
+        self._is_kept = is_kept
         self._headers = headers or (lambda client, n: {"x-request-id": f"client-{client}-{n}"})
         self._sent = [0] * clients
         self._stopping = threading.Event()
@@ -87,7 +93,13 @@ class Steady:
         return Counter(item.variant for item in self.more(count))
 
     def _run(self, client: int) -> None:
-        connection = http.client.HTTPConnection(self._address, timeout=DEADLINE_S)
+        connection: http.client.HTTPConnection
+        if self._tls is None:
+            connection = http.client.HTTPConnection(self._address, timeout=DEADLINE_S)
+        else:
+            connection = http.client.HTTPSConnection(
+                self._address, timeout=DEADLINE_S, context=self._tls
+            )
         while not self._stopping.wait(_PAUSE_S):
             number = self._sent[client]
             self._sent[client] += 1
@@ -100,6 +112,8 @@ class Steady:
                 connection.close()
             else:
                 self._account(Sent(client, number, answer), headers)
+            if not self._is_kept:
+                connection.close()
         connection.close()
 
     def _account(self, item: Sent, headers: dict[str, str]) -> None:

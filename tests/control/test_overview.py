@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from router.control import overview, status
+from tests.control.support import idle_plane
+
+SINCE = "2026-05-04T10:00:00.000+00:00"
+
+
+def shown(**changes: Any) -> str:
+    """The line of an endpoint about which this is known."""
+    document = status.status(idle_plane())
+    (endpoint,) = document["backends"]["v1"]["endpoints"]
+    endpoint |= changes
+    lines = overview.render(document).splitlines()
+    (line,) = [line for line in lines if line.startswith("v1 ")]
+    return " ".join(line.split()[2:])
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, "up, not checked - - -"),
+        ({"checked": True, "since": SINCE}, f"up {SINCE} - -"),
+        ({"state": "down", "reason": "status 500"}, "DOWN - status 500 -"),
+        ({"state": "draining", "in_flight": 3}, "draining, 3 in flight - - -"),
+        ({"state": "draining"}, "draining - - -"),
+        ({"state": "ejected", "ejected_by": 2}, "EJECTED (workers: 2) - - -"),
+        ({"addresses": ["10.0.0.1", "10.0.0.2"]}, "up, not checked - - 10.0.0.1 10.0.0.2"),
+        ({"addresses": [*"abcdef"]}, "up, not checked - - a b c d and 2 more"),
+        (
+            {"addresses": ["a"], "resolve_failure": "gone", "resolve_failing_since": SINCE},
+            f"up, not checked - - a (NOT RESOLVED since {SINCE}: gone)",
+        ),
+        ({"state": "down", "reason": "\x1b[2J"}, "DOWN - \\x1b[2J -"),
+    ],
+)
+def test_what_is_known_of_an_endpoint_is_one_line(known: dict[str, Any], expected: str) -> None:
+    assert shown(**known) == expected

@@ -1,0 +1,1 @@
+"""Faults of endpoints, processes, disks and configs, under load: nothing is lost."""

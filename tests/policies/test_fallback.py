@@ -1,0 +1,50 @@
+"""Who answers for a variant without a healthy endpoint."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from router.policies import POLICIES
+from tests.policies.requests import options
+
+LISTED: dict[str, Any] = {"variants": [{"backend": "a"}, {"backend": "b"}, {"backend": "c"}]}
+
+
+def test_a_canary_falls_back_to_stable_which_has_none() -> None:
+    sticky = {"header": "x-user-id"}
+    policy = options(type="canary", stable="old", canary="new", weight="10%", sticky=sticky)
+    assert (policy.fallback("new"), policy.fallback("old")) == ("old", None)
+
+
+def test_a_single_backend_has_none() -> None:
+    assert options(type="single", backend="v1").fallback("v1") is None
+
+
+@pytest.mark.parametrize("kind", ["ab", "bandit"])
+def test_others_fall_back_to_the_variant_that_is_named(kind: str) -> None:
+    policy = options(type=kind, **LISTED, fallback="b")
+    assert [policy.fallback(name) for name in "abc"] == ["b", None, "b"]
+    assert options(type=kind, **LISTED).fallback("a") is None
+
+
+@pytest.mark.parametrize("kind", ["ab", "bandit"])
+@pytest.mark.parametrize("fallback", ["elsewhere", "b", "c"])
+def test_a_fallback_is_an_active_variant(kind: str, fallback: str) -> None:
+    variants = [{"backend": "a"}, {"backend": "b", "state": "drain"},
+                {"backend": "c", "state": "off"}]  # fmt: skip
+    with pytest.raises(ValidationError, match=f"fallback '{fallback}' is not an active variant: a"):
+        options(type=kind, variants=variants, fallback=fallback)
+
+
+@pytest.mark.parametrize("kind", sorted(POLICIES))
+def test_no_variant_of_any_kind_is_its_own_fallback(kind: str) -> None:
+    """Nor one that falls back itself: so an overflow never goes in a circle."""
+    required = {"single": {"backend": "a"}, "ab": {**LISTED, "fallback": "a"},
+                "bandit": {**LISTED, "fallback": "a"}, "canary": {
+                    "stable": "a", "canary": "b", "weight": 0.1, "sticky": {"client_ip": True}}
+                }  # fmt: skip
+    policy = options(type=kind, **required[kind])
+    for variant in policy.variants():
+        to = policy.fallback(variant.name)
+        assert to is None or policy.fallback(to) is None
