@@ -1,4 +1,4 @@
-"""The command line: `compare`, `startup`, `reload`."""
+"""The command line: `compare`, `startup`, `reload`, `failover`."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import compare, machine, peers, reload, report, startup, workload, wrk
 from benchmarks.errors import BenchmarkError
+from benchmarks.failover import main as failover
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,9 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--rounds", type=int, default=5)
     three.add_argument("--seconds", type=int, default=10)
     three.add_argument("--rate", type=int, default=2000)
+    four = commands.add_parser("failover", help="what is lost when endpoints or the router fail")
+    four.add_argument("--only", default="", metavar="NAMES", help="some scenarios, with commas")
+    four.add_argument("--peers", help="some, with commas; default: nginx,haproxy,envoy")
+    four.add_argument("--quick", action="store_true", help="a third of the time: only a look")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
-    for command in (one, two, three):
+    for command in (one, two, three, four):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     return parser
 
@@ -86,6 +91,8 @@ def main() -> int:
         cores = machine.divide()
         if args.command == "reload":
             return reload.main(args, cores, _say)
+        if args.command == "failover":
+            return failover.main(args, cores, _say)
         return _compare(args, cores)
     except BenchmarkError as error:
         _say(f"benchmark stopped: {error}")

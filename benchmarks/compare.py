@@ -10,6 +10,7 @@
    ends the run.
 """
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks import machine, openloop, probe, streams, wrk
+from benchmarks import handshakes, machine, openloop, probe, streams, tls, wrk
 from benchmarks.errors import BenchmarkError
 from benchmarks.meter import Cost, Meter, Reading
 from benchmarks.peers import Peer
@@ -83,27 +84,32 @@ class _Bench:
         cores: machine.Cores,
         directory: Path,
         origin: Running,
-        ports: tuple[int, int],
+        ports: tuple[int, ...],
     ) -> None:
         self._plan = plan
         self._directory = directory
         self._origin = origin
-        self._v1_port, self._v2_port = ports
+        self._ports = ports
         self._cores = cores
         self._requests = plan.workload.requests()
         self._file = write_requests(self._requests, directory / "requests.bin")
         self.splits: dict[str, probe.Split] = {}
+        self._is_tls = plan.workload.is_tls
+        if self._is_tls:
+            tls.make_certificate(directory / tls.FILE)
 
     def measure_origin(self, number: int) -> Sample:
-        return self._measure(ORIGIN, number, self._v1_port, None)
+        return self._measure(ORIGIN, number, self._ports[0], None)
 
     def measure(self, peer: Peer, number: int) -> Sample:
         """Start `peer` afresh, measure it, stop it."""
         directory = self._directory / f"{peer.name}-{number}"
         directory.mkdir()
         port, admin_port = free_ports(2)
-        places = Places(directory, port, admin_port, self._v1_port, self._v2_port)
+        places = Places(directory, port, admin_port, *self._ports[:2], origin_ports=self._ports)
         self._plan.workload.render(places)
+        if self._is_tls:
+            shutil.copy(self._directory / tls.FILE, directory)
         with running(
             peer.name,
             [places.fill(argument) for argument in peer.command()],
@@ -111,7 +117,7 @@ class _Bench:
             core=self._cores.proxy,
             environment={k: places.fill(v) for k, v in peer.environment.items()},
         ) as process:
-            probe.wait_ready(port, self._plan.workload.ready_request(), process)
+            probe.wait_ready(port, self._plan.workload.ready_request(), process, self._is_tls)
             if self._plan.workload.is_split and peer.name not in self.splits:
                 self.splits[peer.name] = probe.check_split(
                     port, self._requests, is_sticky=peer.is_sticky
@@ -121,6 +127,8 @@ class _Bench:
     def _measure(self, name: str, number: int, port: int, process: Running | None) -> Sample:
         if kind := self._plan.workload.stream:
             units, units_per_s, opened, reading = self._measure_streams(kind, port, process)
+        elif self._plan.workload.is_fresh and process is not None:
+            units, units_per_s, opened, reading = self._measure_handshakes(port, process)
         else:
             units, units_per_s, opened, reading = self._measure_requests(port, process)
         return Sample(
@@ -135,11 +143,20 @@ class _Bench:
         )
 
     def _measure_requests(self, port: int, process: Running | None) -> _Measured:
-        self._closed(port, _WARM_UP_S)
+        is_tls = self._is_tls and process is not None  # the origin does not speak it
+        self._closed(port, _WARM_UP_S, is_tls)
         meter = Meter(process, self._load_ns)
-        closed = self._closed(port, self._plan.seconds)
+        closed = self._closed(port, self._plan.seconds, is_tls)
         reading = meter.stop()
-        return closed.requests, closed.requests_per_s, self._open(port), reading
+        return closed.requests, closed.requests_per_s, self._open(port, is_tls), reading
+
+    def _measure_handshakes(self, port: int, process: Running) -> _Measured:
+        core = self._cores.load
+        handshakes.run(port, self._file, seconds=_WARM_UP_S, core=core)
+        meter = Meter(process, self._load_ns)
+        found = handshakes.run(port, self._file, seconds=self._plan.seconds, core=core)
+        reading = meter.stop()
+        return found.requests, found.requests / found.duration_s, found, reading
 
     def _measure_streams(self, kind: str, port: int, process: Running | None) -> _Measured:
         plan = self._plan
@@ -164,7 +181,7 @@ class _Bench:
     def _load_ns(self) -> int:
         return machine.children_ns() + self._origin.usage().total_ns
 
-    def _closed(self, port: int, seconds: int) -> wrk.ClosedLoop:
+    def _closed(self, port: int, seconds: int, is_tls: bool) -> wrk.ClosedLoop:
         return wrk.run(
             port,
             self._file,
@@ -172,9 +189,10 @@ class _Bench:
             seconds=seconds,
             connections=self._plan.connections,
             core=self._cores.load,
+            is_tls=is_tls,
         )
 
-    def _open(self, port: int) -> openloop.OpenLoop:
+    def _open(self, port: int, is_tls: bool) -> openloop.OpenLoop:
         result = openloop.run(
             port,
             self._file,
@@ -182,6 +200,7 @@ class _Bench:
             seconds=self._plan.seconds,
             connections=self._plan.connections,
             core=self._cores.load,
+            is_tls=is_tls,
         )
         if result.failed:
             raise BenchmarkError(f"open loop: {result.failed} failed: {result.failures}")
@@ -204,9 +223,9 @@ def run(plan: Plan, cores: machine.Cores, say: Callable[[str], None]) -> Compari
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         directory.chmod(0o755)  # nginx's worker may run as another user
-        v1_port, v2_port = free_ports(2)
-        origin = start_origin(stack, plan.workload, directory, (v1_port, v2_port), cores.load)
-        bench = _Bench(plan, cores, directory, origin, (v1_port, v2_port))
+        ports = tuple(free_ports(plan.workload.ports))
+        origin = start_origin(stack, plan.workload, directory, ports, cores.load)
+        bench = _Bench(plan, cores, directory, origin, ports)
         for number in range(plan.rounds):
             samples.append(bench.measure_origin(number))
             for peer in plan.contenders:
@@ -220,12 +239,12 @@ def run(plan: Plan, cores: machine.Cores, say: Callable[[str], None]) -> Compari
 
 
 def start_origin(
-    stack: ExitStack, workload: Workload, directory: Path, ports: tuple[int, int], core: int
+    stack: ExitStack, workload: Workload, directory: Path, ports: tuple[int, ...], core: int
 ) -> Running:
-    """Start the workload's origin on `ports` until `stack` closes, and wait until both answer."""
+    """Start the workload's origin on `ports` until `stack` closes, and wait until all answer."""
     inner = directory / "origin"
     inner.mkdir()
-    workload.render(Places(inner, 0, 0, *ports))
+    workload.render(Places(inner, 0, 0, *ports[:2], origin_ports=ports))
     if workload.has_own_origin:
         command = ["nginx", "-p", str(inner), "-c", str(inner / "origin.conf")]
     else:

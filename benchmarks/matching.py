@@ -35,6 +35,8 @@ class _Head:
     fields: dict[bytes, bytes]
     method: bytes = b"POST"
     client: str = "127.0.0.1"
+    client_cert: str = ""
+    client_names: tuple[str, ...] = ()
 
     def header(self, name: bytes) -> bytes | None:
         return self.fields.get(name)

@@ -18,7 +18,7 @@ import json
 import random
 import re
 import select
-import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -30,6 +30,7 @@ from typing import Final
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import quantile
+from benchmarks.tls import client_context, connect
 from benchmarks.workload import read_requests
 
 _STOP_AFTER_S: Final = 10.0
@@ -60,7 +61,14 @@ class OpenLoop:
 
 
 def run(
-    port: int, requests: Path, *, rate: int, seconds: float, connections: int, core: int
+    port: int,
+    requests: Path,
+    *,
+    rate: int,
+    seconds: float,
+    connections: int,
+    core: int,
+    is_tls: bool = False,
 ) -> OpenLoop:
     """Send `rate` requests a second for `seconds`.
 
@@ -70,6 +78,7 @@ def run(
     command = [
         *("taskset", "-c", str(core), sys.executable, "-m", "benchmarks.openloop", str(port)),
         *(str(requests), str(rate), str(seconds), str(connections)),
+        *(["--tls"] if is_tls else []),
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
@@ -107,9 +116,8 @@ def answer_length(received: bytes | bytearray) -> int | None:
 class _Connection:
     """One client connection, with at most one request on its way."""
 
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=5)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, context: ssl.SSLContext | None) -> None:
+        self.sock = connect(port, context, 5.0)
         self.sock.setblocking(False)
         self.due_s = 0.0
         self.unsent = memoryview(b"")
@@ -125,12 +133,15 @@ class _Connection:
 
     def send_on(self) -> None:
         """Send what the socket has room for now."""
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError, ssl.SSLWantWriteError):
             self.unsent = self.unsent[self.sock.send(self.unsent) :]
 
     def receive(self) -> str | None:
         """Read what is there. None: not whole yet; "": done; otherwise what went wrong."""
-        chunk = self.sock.recv(_READ_BYTES)
+        try:
+            chunk = self.sock.recv(_READ_BYTES)
+        except ssl.SSLWantReadError:  # part of a record, or a ticket
+            return None
         if not chunk:
             return "closed before the answer was whole"
         self.received += chunk
@@ -147,10 +158,13 @@ class _Connection:
 class _Client:
     """Sends on schedule and collects. All times are of `time.perf_counter`, in seconds."""
 
-    def __init__(self, port: int, requests: list[bytes], connections: int) -> None:
+    def __init__(
+        self, port: int, requests: list[bytes], connections: int, context: ssl.SSLContext | None
+    ) -> None:
         self._port = port
+        self._context = context
         self._requests = requests
-        self._idle = deque(_Connection(port) for _ in range(connections))
+        self._idle = deque(_Connection(port, context) for _ in range(connections))
         self._busy: set[_Connection] = set()
         self._backlog: deque[tuple[int, float]] = deque()
         self.latencies_s: list[float] = []
@@ -228,16 +242,22 @@ class _Client:
     def _replace(self, connection: _Connection) -> None:
         self._busy.discard(connection)
         connection.sock.close()
-        self._idle.append(_Connection(self._port))
+        self._idle.append(_Connection(self._port, self._context))
 
 
-def measure(port: int, requests: list[bytes], arrivals: list[float], connections: int) -> OpenLoop:
+def measure(
+    port: int,
+    requests: list[bytes],
+    arrivals: list[float],
+    connections: int,
+    context: ssl.SSLContext | None = None,
+) -> OpenLoop:
     """Send, in this process, one request at each of `arrivals` (see `schedule`).
 
     Raises:
         BenchmarkError: no request was answered, or an answer cannot be measured.
     """
-    with closing(_Client(port, requests, connections)) as client:
+    with closing(_Client(port, requests, connections, context)) as client:
         started_s = time.perf_counter()
         client.work(arrivals)
         duration_s = time.perf_counter() - started_s
@@ -266,13 +286,15 @@ def main() -> None:
     parser.add_argument("rate", type=int, help="requests a second")
     parser.add_argument("seconds", type=float)
     parser.add_argument("connections", type=int)
+    parser.add_argument("--tls", action="store_true")
     args = parser.parse_args()
     Path("/proc/self/timerslack_ns").write_text("1")
     requests = read_requests(args.requests)
     arrivals = schedule(args.rate, args.seconds, seed=1)
     gc.freeze()
     gc.disable()
-    result = measure(args.port, requests, arrivals, args.connections)
+    context = client_context() if args.tls else None
+    result = measure(args.port, requests, arrivals, args.connections, context)
     print(json.dumps(asdict(result)))
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from benchmarks.errors import BenchmarkError
 from benchmarks.openloop import answer_length
 from benchmarks.procs import Running
+from benchmarks.tls import client_context, connect
 
 _READY_WITHIN_S: Final = 30.0
 _POLL_S: Final = 0.002
@@ -41,18 +42,19 @@ def ask(sock: socket.socket, request: bytes) -> bytes:
     return bytes(received)
 
 
-def wait_ready(port: int, request: bytes, process: Running) -> float:
+def wait_ready(port: int, request: bytes, process: Running, is_tls: bool = False) -> float:
     """Ask until the status is 200; returns the seconds it took.
 
     Raises:
         BenchmarkError: the program exited, or did not get there in time.
     """
     started_s = time.perf_counter()
+    context = client_context() if is_tls else None
     last = "nothing"
     while time.perf_counter() - started_s < _READY_WITHIN_S:
         process.require_alive()
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
+            with connect(port, context, 1.0) as sock:
                 answer = ask(sock, request)
             if answer[9:12] == b"200":
                 return time.perf_counter() - started_s

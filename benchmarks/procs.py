@@ -66,6 +66,10 @@ class Running:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
             raise BenchmarkError(f"{self.name} exited with status {status}:\n{tail}")
 
+    def status(self) -> int | None:
+        """The exit status, or None while the program runs."""
+        return self._popen.poll()
+
     def usage(self) -> Usage:
         self.require_alive()
         return Usage(cpu_ns(self.pid), sum(cpu_ns(pid) for pid in self.descendants()))

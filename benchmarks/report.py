@@ -157,6 +157,8 @@ def _how(plan: Plan) -> str:
     seconds, connections = f"for {plan.seconds} s", plan.connections
     if plan.workload.stream:
         loops = f"{connections} streams with {plan.rate} {plan.workload.unit}s/s in all {seconds}"
+    elif plan.workload.is_fresh:
+        loops = f"new clients one after the other {seconds}; latency from connecting to the answer"
     else:
         loops = (
             f"closed loop of {connections} connections {seconds}, then an open loop of "

@@ -1,14 +1,14 @@
 """Workloads: what is asked of every proxy, and the configs it is asked with.
 
 The configs of a workload lie in a directory below `workloads/`, one for each proxy. Every file
-there is a template: `@NAME@` stands for a value of `Places`. A file `*.http` is one request,
-written with plain newlines; `@USER@` is replaced by a number for each user, and `content-length`
-is added when there is a body.
+there is a template: `@NAME@` stands for a value of `Places`, and a line with `@EACH_PORT@` is
+repeated for each port of the origin. A file `*.http` is one request, written with plain newlines;
+`@USER@` is replaced by a number for each user, and `content-length` is added when there is a body.
 """
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,17 +17,22 @@ from benchmarks.errors import BenchmarkError
 _ROOT: Final = Path(__file__).parent / "workloads"
 _READY: Final = b"GET /ready HTTP/1.1\r\nHost: models.example\r\n\r\n"
 _MIB: Final = 1024 * 1024
+_EACH: Final = re.compile(r"^.*@EACH_PORT@.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are in one run: a directory for files, and ports on 127.0.0.1."""
+    """Where things are in one run: a directory for files, and ports on 127.0.0.1.
+
+    `origin_ports` are all of the origin's, for configs with `@EACH_PORT@`.
+    """
 
     directory: Path
     port: int
     admin_port: int
     v1_port: int
     v2_port: int
+    origin_ports: tuple[int, ...] = field(default=(), kw_only=True)
 
     def fill(self, template: str) -> str:
         """`template` with its `@NAME@` replaced.
@@ -48,7 +53,10 @@ class Places:
                 raise BenchmarkError(f"@{match[1]}@ is not known, use one of {', '.join(values)}")
             return values[match[1]]
 
-        return re.sub(r"@([A-Z0-9_]+)@", value, template)
+        return re.sub(r"@([A-Z0-9_]+)@", value, _EACH.sub(self._repeated, template))
+
+    def _repeated(self, line: re.Match[str]) -> str:
+        return "".join(line[0].replace("@EACH_PORT@", str(port)) for port in self.origin_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class Workload:
     `stream`: empty for requests with answers, which are sent from the file `request`, with
     `users` different users and `body_bytes` of body besides the file's.
     `is_split`: a tenth of the users is the canary's, and `x-version` in the answer tells.
+    `ports`: how many the origin listens on; the first two are `@V1_PORT@` and `@V2_PORT@`.
+    `is_tls`: proxies speak TLS, with the certificate and key in `@DIR@/server.pem`.
+    `is_fresh`: every request has a connection, and a handshake, of its own.
     """
 
     name: str
@@ -72,6 +83,9 @@ class Workload:
     users: int = 1
     body_bytes: int = 0
     is_split: bool = False
+    ports: int = 2
+    is_tls: bool = False
+    is_fresh: bool = False
     stream: Literal["", "sse", "websocket"] = ""
 
     @property
@@ -113,6 +127,25 @@ WORKLOADS: Final = (
         request="request.http",
         users=4096,
         is_split=True,
+    ),
+    Workload(
+        "endpoints-100",
+        "endpoints_100",
+        ("nginx", "haproxy", "envoy"),
+        request="request.http",
+        users=4096,
+        ports=100,
+    ),
+    Workload("tls", "tls", ("nginx", "haproxy"), request="request.http", is_tls=True),
+    Workload(
+        "tls-handshakes",
+        "tls",
+        ("nginx", "haproxy"),
+        unit="handshake",
+        connections=1,
+        request="request.http",
+        is_tls=True,
+        is_fresh=True,
     ),
     Workload(
         "upload-1MiB", "relay", _RELAY_PEERS, rate=100, request="upload.http", body_bytes=_MIB

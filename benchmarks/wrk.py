@@ -27,17 +27,26 @@ class ClosedLoop:
 
 
 def run(
-    port: int, requests: Path, count: int, *, seconds: int, connections: int, core: int
+    port: int,
+    requests: Path,
+    count: int,
+    *,
+    seconds: int,
+    connections: int,
+    core: int,
+    is_tls: bool = False,
 ) -> ClosedLoop:
     """Send the `count` requests of the file `requests` over and over, for `seconds`.
 
     Raises:
         BenchmarkError: wrk is missing or failed, or a request did (see `parse`).
     """
+    scheme = "https" if is_tls else "http"
     command = [
         *("taskset", "-c", str(core), "wrk", "--threads", "1"),
         *("--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "10s"),
-        *("--script", str(_SCRIPT), f"http://127.0.0.1:{port}/", "--", str(requests), str(count)),
+        *("--script", str(_SCRIPT), f"{scheme}://127.0.0.1:{port}/"),
+        *("--", str(requests), str(count)),
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:

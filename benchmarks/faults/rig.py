@@ -104,7 +104,12 @@ class Rig:
         self.origin = origin
         self._admin = admin
         self._process = process
-        (self._worker,) = process.descendants()
+        self._worker = 0
+        """The pid of the worker that serves; the spare is another."""
+
+    async def find_worker(self) -> None:
+        (worker,) = json.loads(await self._ask_admin("/status"))["workers"]
+        self._worker = worker["pid"]
 
     def worker_rss_bytes(self) -> int:
         self._process.require_alive()
@@ -115,12 +120,16 @@ class Rig:
 
     async def metrics(self) -> str:
         """The exposition, counters of the worker included."""
+        return await self._ask_admin("/metrics")
+
+    async def _ask_admin(self, path: str) -> str:
         host, _, port = self._admin.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode())
         text = (await reader.read()).decode()
         writer.close()
-        return text
+        return text.partition("\r\n\r\n")[2]
 
     async def gauge(self, name: str) -> float:
         """The value of a series without labels."""
@@ -170,7 +179,9 @@ async def rig(hosts: Sequence[str] = ("127.0.0.1",), **changes: Any) -> AsyncIte
 
             await eventually(is_ready, "the router to be ready")
             try:
-                yield Rig(process, ready[0]["listen"], ready[0]["admin"], origin)
+                it = Rig(process, ready[0]["listen"], ready[0]["admin"], origin)
+                await it.find_worker()
+                yield it
                 process.require_alive()
             finally:
                 await origin.stop()

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_places_are_filled_in() -> None:
     assert _PLACES.fill("@DIR@ @PORT@ @ADMIN_PORT@ @V1_PORT@ @V2_PORT@") == "/run/x 1 2 3 4"
 
 
+def test_a_line_is_repeated_for_each_port_of_the_origin() -> None:
+    places = Places(Path("/run/x"), 1, 2, 3, 4, origin_ports=(3, 4, 5))
+    template = "up {\n  s@EACH_PORT@ :@EACH_PORT@\n}\nlisten @PORT@\n"
+    assert places.fill(template) == "up {\n  s3 :3\n  s4 :4\n  s5 :5\n}\nlisten 1\n"
+
+
 def test_an_unknown_place_is_refused() -> None:
     with pytest.raises(BenchmarkError, match="@NOWHERE@ is not known"):
         _PLACES.fill("listen @NOWHERE@")
@@ -45,8 +52,8 @@ def test_an_unknown_workload_is_refused_with_those_there_are() -> None:
 
 @pytest.mark.parametrize("name", workload.names())
 def test_a_workload_brings_a_config_for_each_of_its_proxies(name: str, tmp_path: Path) -> None:
-    places = Places(tmp_path, port=1, admin_port=2, v1_port=3, v2_port=4)
     chosen = workload.load(name)
+    places = Places(tmp_path, 1, 2, 3, 4, origin_ports=tuple(range(3, 3 + chosen.ports)))
     chosen.render(places)
     for peer in (POINTSMAN, *select(list(chosen.peers))):
         for argument in (*peer.arguments, *peer.environment.values()):
@@ -56,6 +63,15 @@ def test_a_workload_brings_a_config_for_each_of_its_proxies(name: str, tmp_path:
     assert not any("@PORT@" in path.read_text() for path in tmp_path.iterdir())
     requests = chosen.requests()
     assert len(set(requests)) == len(requests) == (0 if chosen.stream else chosen.users)
+
+
+@pytest.mark.parametrize("config", ["pointsman.yaml", "nginx.conf", "haproxy.cfg", "envoy.yaml"])
+def test_a_hundred_endpoints_are_the_same_for_every_proxy(config: str, tmp_path: Path) -> None:
+    chosen = workload.load("endpoints-100")
+    ports = tuple(range(20_000, 20_000 + chosen.ports))
+    chosen.render(Places(tmp_path, 1, 2, *ports[:2], origin_ports=ports))
+    for rendered in ((tmp_path / config).read_text(), (tmp_path / "origin.conf").read_text()):
+        assert [len(re.findall(rf"\b{port}\b", rendered)) for port in ports] == [1] * 100
 
 
 def test_an_upload_is_of_1_mib() -> None:
