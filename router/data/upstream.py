@@ -26,7 +26,7 @@ from router.errors import (
 )
 from router.http1.body import ChunkedDecoder
 from router.http1.fields import BARE_NEWLINE
-from router.http1.response import CHUNKED, UNTIL_CLOSE
+from router.http1.response import CHUNKED, UNTIL_CLOSE, ResponseHead
 
 if TYPE_CHECKING:
     from router.data.endpoint import EndpointPool
@@ -310,7 +310,8 @@ class Upstream(asyncio.Protocol):
             data = data[end + 4 :]
             seen = 0
             if head.status >= 200:
-                break
+                self._read_answer(head, data, call)
+                return
             self._interims += 1
             if head.is_switch and call.is_upgrade:
                 self._reading = _Reading.TUNNEL
@@ -325,6 +326,9 @@ class Upstream(asyncio.Protocol):
             call.on_interim(head)
             if not data or self.call is not call:
                 return
+
+    def _read_answer(self, head: ResponseHead, data: bytes, call: Call) -> None:
+        """The final head came, and `data` after it: whose is it, and what is still to come."""
         pool = self.pool
         if head.status < 500:
             pool.answers += 1
@@ -335,7 +339,7 @@ class Upstream(asyncio.Protocol):
             pool.on_latency(now - self.sent_s, now)
         self._keep_alive = head.keep_alive
         if head.keep_alive_s is not None:
-            self._keep_alive_s = min(self.pool.keep_alive_s, max(0.0, head.keep_alive_s - 1.0))
+            self._keep_alive_s = min(pool.keep_alive_s, max(0.0, head.keep_alive_s - 1.0))
         body_bytes = head.body_bytes
         if body_bytes >= 0:
             if len(data) >= body_bytes:
