@@ -172,17 +172,21 @@ async def test_a_stream_on_a_draining_endpoint_is_cut_when_its_time_is_over(lab:
 
 
 async def test_a_stream_goes_on_when_its_endpoint_is_taken_back_in_time(lab: Lab) -> None:
-    old, other = await saying(lab, STREAM), await lab.answering()
-    router = await lab.start({**document(old, other), "drain_timeout": "200ms"})
-    router.send(EndpointState("v1", other.url, "down", []))
-    client = await lab.client()
-    client.send(request())
-    await client.until(b"one\r\n")
-    router.send(EndpointState("v1", old.url, "drain", []))
-    router.send(EndpointState("v1", old.url, "up", []))
-    await router.flush()
-    assert not [name for name in router.worker._timers if name.startswith("drain")]
-    client.reset()
+    back, gone = await saying(lab, STREAM), await saying(lab, STREAM)
+    router = await lab.start(soon_cut(back, gone))
+    streams = []
+    for asked, other in ((back, gone), (gone, back)):
+        router.send(EndpointState("v1", asked.url, "up", []))
+        router.send(EndpointState("v1", other.url, "down", []))
+        await router.flush()
+        streams.append(await lab.client())
+        streams[-1].send(request())
+        await streams[-1].until(b"one\r\n")
+    for url, state in ((back.url, "drain"), (back.url, "up"), (gone.url, "drain")):
+        router.send(EndpointState("v1", url, state, []))
+    assert await streams[1].is_ended()  # its time began later, so that of the other is over too
+    assert not back.wires[0].ended.is_set()
+    streams[0].reset()
 
 
 async def test_nothing_is_left_of_a_hundred_reloads(lab: Lab) -> None:
