@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "router"
 
-_GROUND = {"errors", "units"}
+_GROUND = {"errors", "units", "strict"}
 _WORDS = _GROUND | {"messages"}
-_RULES = _WORDS | {"http1", "policies"}
+_RULES = _WORDS | {"http1", "rollouts", "policies"}
 _CONFIG = _RULES | {"config"}
 _TABLE = _CONFIG | {"conditions", "table", "tls"}
 _PLANE = _TABLE | {"channel", "handover", "receipts", "logs"}
@@ -21,13 +21,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "units": set(),
+    "strict": set(),
     "messages": _GROUND,
     "channel": _WORDS,
     "handover": _WORDS,
     "receipts": _WORDS,
     "logs": _WORDS,
     "http1": _WORDS,
-    "policies": _WORDS,
+    "rollouts": _WORDS,
+    "policies": _WORDS | {"rollouts"},
     "config": _RULES,
     "conditions": _CONFIG,
     "tls": _CONFIG,
@@ -44,8 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package (a module, or a folder) -> the other parts it may import."""
 
 PURE = {
-    *("errors", "units", "messages", "receipts", "http1", "policies", "config", "conditions"),
-    *("table", "explain"),
+    *("errors", "units", "strict", "messages", "receipts", "http1", "rollouts", "policies"),
+    *("config", "conditions", "table", "explain"),
 }
 """No coroutine, no socket, no clock, no generator of chance: these are passed in."""
 

@@ -13,7 +13,7 @@ from router.config.health import HealthCheck, Outlier
 from router.config.retry import Hedge, Retry
 from router.config.tls import UpstreamTls
 from router.config.values import EndpointUrl, Whole
-from router.policies import Model
+from router.strict import Model
 from router.units import Duration, Share, Size, format_duration
 
 _RESOLVE_MIN_S: Final = 0.1

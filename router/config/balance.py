@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from router.config.values import HeaderName
-from router.policies import Model
 from router.policies.sticky import CookieName
+from router.strict import Model
 
 BalanceType = Literal["least_request", "round_robin", "random", "peak_ewma", "ring_hash"]
 

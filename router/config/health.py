@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from router.config.values import Regex, Whole
-from router.policies import Model
+from router.strict import Model
 from router.units import Duration, Share, format_duration
 
 _STATUS_RANGE: Final = r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?"

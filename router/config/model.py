@@ -28,8 +28,9 @@ from router.config.values import (
     distinct_headers,
     is_loopback,
 )
-from router.policies import POLICIES, Model, Options
+from router.policies import POLICIES, Options
 from router.policies.single import SingleOptions
+from router.strict import Model
 from router.units import Duration, Share, Size
 
 CANNOT_CHANGE: Final = ("listen", "admin", "workers", "spare_worker", "state")

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from router.config.values import Whole
-from router.policies import Model
+from router.strict import Model
 from router.units import Duration, Share, Size, format_duration
 
 _WORDS: Final = ("connect", "reset", "timeout")

@@ -16,7 +16,7 @@ from router.config.values import Flag
 from router.control.endpoints import Endpoints
 from router.control.health import Place, places
 from router.control.problems import Answer, problem, success
-from router.policies import Model
+from router.strict import Model
 
 BODY_MAX_BYTES: Final = 64 * 1024
 """Largest body of a call; a URL and a name take some hundred bytes."""

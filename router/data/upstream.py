@@ -1,23 +1,24 @@
 """One connection to an endpoint: sends a request, reads one response, returns to its pool.
 
-Owns the reading side's framing and every suspicion of an endpoint: bytes that nobody asked for,
-bytes after a response, a head that does not end, a body cut short. What it learns it tells its
-`Call` (an exchange or a shadow copy), which never sees a raw byte.
+This is its second half, from the first byte that comes back; `sending.py` is the first. Owns the
+reading side's framing and every suspicion of an endpoint: bytes that nobody asked for, bytes after
+a response, a head that does not end, a body cut short. What it learns it tells its `Call` (an
+exchange or a shadow copy), which never sees a raw byte. Every way out of a request is here, too:
+
+1. A response that is whole gives the connection back to the pool, unless in doubt (`_complete`).
+2. Every other end closes it. The call is taken off first, so that it and the pool are told once.
 """
 
 import asyncio
-import select
-from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from router.data import kernel
 from router.data.roles import Call
-from router.data.tls import TlsTransport, why_lost
+from router.data.sending import Reading, Sending
+from router.data.tls import why_lost
 from router.errors import (
     INTERNAL,
-    UPSTREAM_FIRST_BYTE_TIMEOUT,
-    UPSTREAM_IDLE_TIMEOUT,
     UPSTREAM_MALFORMED,
     UPSTREAM_REMOVED,
     UPSTREAM_RESET,
@@ -33,186 +34,38 @@ if TYPE_CHECKING:
 
 INTERIM_MAX: Final = 16
 """Interim (1xx) responses before a final one; real servers send one or two."""
-BUFFER_HIGH_BYTES: Final = 0
-"""Bytes queued towards an endpoint past which the client's sending is paused; see `downstream`."""
-_PROBE_AFTER_S: Final = 0.05
-"""A connection idle for longer is probed for a close that the loop has not seen yet."""
 
 
-class _Reading:
-    """What a connection expects next; plain ints, compared by identity on the hot path."""
-
-    HEAD = 0
-    LENGTH = 1
-    CHUNKED = 2
-    CLOSE = 3
-    TUNNEL = 4
-
-
-class Upstream(asyncio.Protocol):
+class Upstream(Sending):
     """One connection; belongs to an `EndpointPool`."""
 
     __slots__ = (
-        "_begun_at", "_buffer", "_decoder", "_eof", "_interims", "_is_lost", "_keep_alive",
-        "_keep_alive_s", "_paused", "_reading", "_remaining", "_was_unsent", "address", "call",
-        "deadline", "idle_since_s", "is_leaving", "pool", "sent_s", "slot_s", "transport",
+        "_buffer", "_decoder", "_eof", "_interims", "_keep_alive", "_keep_alive_s", "_remaining",
+        "address", "is_leaving",
     )  # fmt: skip
 
     def __init__(self, pool: "EndpointPool") -> None:
+        super().__init__(pool)
         # per connection
-        self.pool = pool
-        self.transport = cast(asyncio.Transport, None)
         self.address = ""
         """The IP address it is connected to."""
         self.is_leaving = False
         """It is for this call only, because its address is gone or has too many others."""
-        self.deadline = inf
-        self.slot_s = inf
-        self.idle_since_s = 0.0
         self._keep_alive_s = pool.keep_alive_s
         self._eof = False
-        self._is_lost = False
-        self._was_unsent = False
         # per request
-        self.call: Call | None = None
-        self.sent_s = 0.0
-        self._begun_at = 0
-        self._reading = _Reading.HEAD
         self._buffer = b""
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._interims = 0
+        """Since the last final head: none when a request begins."""
         self._keep_alive = True
-        self._paused = False
-
-    def __repr__(self) -> str:
-        return f"<Upstream {self.pool.url} [{'idle' if self.call is None else 'busy'}]>"
-
-    # sending
-
-    def begin(self, call: Call) -> None:
-        """Work for `call` until its response is complete or the connection is lost."""
-        self.call = call
-        self._begun_at = self.pool.outbox.flushes
-        self._reading = _Reading.HEAD
-        self._interims = 0
-        if self._is_lost:  # between its opening and now: nobody else will tell
-            self._was_unsent = True
-            asyncio.get_running_loop().call_soon(self._lose)
-
-    def _lose(self) -> None:
-        if self.call is not None:
-            self._fail(UPSTREAM_RESET, "the connection closed before the request was sent")
-
-    def write(self, data: bytes) -> None:
-        """Send `data` to the endpoint."""
-        self.pool.outbox.write(self.transport, data)
-
-    def write_eof(self) -> None:
-        """Close our side, after what was written has left."""
-        self.pool.outbox.flush()
-        if not self.transport.is_closing():
-            self.transport.write_eof()
-
-    def hand_over(self, call: Call) -> None:
-        """Work for another call from now on."""
-        self.call = call
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the request is out and no byte of its answer is back."""
-        call = self.call
-        is_at_head = self._reading == _Reading.HEAD and not self._buffer
-        return call is not None and is_at_head and call.is_request_complete
-
-    @property
-    def is_unsent(self) -> bool:
-        """Whether nothing of the request has left. True to the end when that can not any more."""
-        return self._begun_at == self.pool.outbox.flushes or self._was_unsent
-
-    @property
-    def loss(self) -> str:
-        """What its end means for the call: `unsent`; `stale`, it served before and was silent since
-        the request left; or `reset`.
-        """
-        if self.is_unsent:
-            return "unsent"
-        is_silent = self._reading == _Reading.HEAD and not (self._buffer or self._interims)
-        return "stale" if is_silent and self.idle_since_s > 0.0 else "reset"
-
-    def expect_response(self) -> None:
-        """The request's last byte was written: from now on the first-byte timeout counts."""
-        self.sent_s = now = monotonic()
-        deadline = now + self.pool.timeout.first_byte
-        self.deadline = deadline
-        if deadline < self.slot_s:
-            self.pool.wheel.arm(self, deadline)
-
-    def expect_progress(self) -> None:
-        """Bytes moved: the idle timeout counts from now, unless it is we who do not read."""
-        if self._paused:
-            return
-        timeout = self.pool.timeout
-        is_tunnel = self._reading == _Reading.TUNNEL
-        deadline = monotonic() + (timeout.tunnel if is_tunnel else timeout.idle)
-        self.deadline = deadline
-        if deadline < self.slot_s:
-            self.pool.wheel.arm(self, deadline)
-
-    def expect_nothing(self) -> None:
-        """It is not the endpoint's turn: no timeout counts."""
-        self.deadline = inf
-
-    def is_usable(self, now_s: float) -> bool:
-        """False when the endpoint closed this idle connection and the loop has not noticed yet."""
-        if now_s - self.idle_since_s < _PROBE_AFTER_S:
-            return True
-        probe = select.poll()
-        probe.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        if not probe.poll(0):
-            return True
-        return isinstance(self.transport, TlsTransport) and not self.transport.has_ended()
-
-    def pause_reading(self) -> None:
-        """The client takes no more: stop reading, and stop the clock on the endpoint."""
-        if not self._paused and not self.transport.is_closing():
-            self._paused = True
-            self.deadline = inf
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """The client takes bytes again."""
-        if self._paused and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
-            self.expect_progress()
-
-    def abort(self) -> None:
-        """Give up on the request: the endpoint sees the connection close at once."""
-        if self.call is not None:
-            self.call = None
-            self.pool.on_idle(self, reusable=False)
-        self.transport.abort()
-
-    def reset(self) -> None:
-        """Give up so that the endpoint cannot mistake what it has for all there is."""
-        kernel.reset(self.transport)
-        self.abort()
-
-    def close(self) -> None:
-        """The call is over; the connection ends when what was written has left."""
-        self.call = None
-        self.pool.on_idle(self, reusable=False)
-        self.pool.outbox.flush()
-        self.transport.close()
-
-    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
-        kernel.bound_unsent(self.transport)
+        super().connection_made(transport)
         self.pool.connections.add(self)
+
+    # reading
 
     def data_received(self, data: bytes) -> None:
         call = self.call
@@ -220,15 +73,15 @@ class Upstream(asyncio.Protocol):
             if call is None:
                 self.pool.count_failure("unsolicited")
                 self.transport.abort()
-            elif self._reading == _Reading.HEAD:
+            elif self._reading == Reading.HEAD:
                 if self._begun_at != self.pool.outbox.flushes:
                     self._read_head(data, call)
                 else:  # the request has not left yet: whatever this is, it is no answer to it
                     self.pool.count_failure("unsolicited")
                     self._fail(UPSTREAM_RESET, "the connection held bytes that nobody asked for")
-            elif self._reading == _Reading.LENGTH:
+            elif self._reading == Reading.LENGTH:
                 self._read_length(data, call)
-            elif self._reading == _Reading.CHUNKED:
+            elif self._reading == Reading.CHUNKED:
                 self._read_chunked(data, call)
             else:
                 self.expect_progress()
@@ -239,56 +92,6 @@ class Upstream(asyncio.Protocol):
             # a bug of ours ends this exchange, and is told; nobody else notices
             self.pool.outbox.report_bug(error)
             self._fail(INTERNAL, "the router failed on this response")
-
-    def eof_received(self) -> bool:
-        self._eof = True
-        self._was_unsent = self._begun_at == self.pool.outbox.flushes
-        if self._reading != _Reading.TUNNEL or self.call is None:
-            if self.transport.get_write_buffer_size():
-                self.transport.abort()  # a close would wait until the endpoint has read it all
-            return False
-        self.call.on_body(b"", True)
-        return True  # the other direction goes on
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._is_lost = True
-        self.pool.wheel.drop(self)
-        call = self.call
-        self.call = None
-        self.pool.on_closed(self, was_busy=call is not None)
-        if call is None:
-            return
-        if self._reading == _Reading.CLOSE and self._eof and exc is None:
-            call.on_body(b"", True)
-        else:
-            self._blame()
-            call.on_upstream_lost(UPSTREAM_RESET, why_lost(exc))
-
-    def pause_writing(self) -> None:
-        if self.call is not None:
-            self.call.on_upstream_paused()
-
-    def resume_writing(self) -> None:
-        if self.call is not None:
-            self.call.on_upstream_resumed()
-
-    # Timed
-
-    def on_deadline(self) -> None:
-        if self.call is None:
-            self.transport.abort()
-        elif self._reading == _Reading.HEAD and self.call.is_request_complete:
-            self.time_out(self.pool.timeout.first_byte)
-        else:
-            self._fail(UPSTREAM_IDLE_TIMEOUT, f"nothing moved for {self.pool.timeout.idle:g} s")
-
-    def time_out(self, after_s: float) -> None:
-        """No first byte came for so long: give up."""
-        if self.pool.is_timed:
-            self.pool.on_latency(after_s, monotonic())
-        self._fail(UPSTREAM_FIRST_BYTE_TIMEOUT, f"no answer within {after_s:g} s")
-
-    # reading
 
     def _read_head(self, data: bytes, call: Call) -> None:
         seen = len(self._buffer)
@@ -314,7 +117,7 @@ class Upstream(asyncio.Protocol):
                 return
             self._interims += 1
             if head.is_switch and call.is_upgrade:
-                self._reading = _Reading.TUNNEL
+                self._reading = Reading.TUNNEL
                 self.pool.answers += 1
                 self.expect_progress()
                 call.on_switched(head, data)
@@ -330,6 +133,7 @@ class Upstream(asyncio.Protocol):
     def _read_answer(self, head: ResponseHead, data: bytes, call: Call) -> None:
         """The final head came, and `data` after it: whose is it, and what is still to come."""
         pool = self.pool
+        self._interims = 0
         if head.status < 500:
             pool.answers += 1
         else:
@@ -346,22 +150,28 @@ class Upstream(asyncio.Protocol):
                 call.on_response(head, data[:body_bytes], True)
                 self._complete(call, has_more=len(data) > body_bytes)
                 return
-            self._reading = _Reading.LENGTH
+            self._reading = Reading.LENGTH
             self._remaining = body_bytes - len(data)
         elif body_bytes == CHUNKED:
-            self._reading = _Reading.CHUNKED
-            self._decoder = decoder = ChunkedDecoder(UPSTREAM_MALFORMED)
-            data = decoder.feed(data)
-            if decoder.done:
-                call.on_response(head, data, True)
-                self._complete(call, has_more=bool(decoder.rest))
-                return
+            self._begin_chunked(head, data, call)
+            return
         else:
             assert body_bytes == UNTIL_CLOSE  # noqa: S101 - the three values of body_bytes below 0
-            self._reading = _Reading.CLOSE
+            self._reading = Reading.CLOSE
             self._keep_alive = False
         self.expect_progress()
         call.on_response(head, data, False)
+
+    def _begin_chunked(self, head: ResponseHead, data: bytes, call: Call) -> None:
+        self._reading = Reading.CHUNKED
+        self._decoder = decoder = ChunkedDecoder(UPSTREAM_MALFORMED)
+        payload = decoder.feed(data)
+        if decoder.done:
+            call.on_response(head, payload, True)
+            self._complete(call, has_more=bool(decoder.rest))
+        else:
+            self.expect_progress()
+            call.on_response(head, payload, False)
 
     def _read_length(self, data: bytes, call: Call) -> None:
         remaining = self._remaining
@@ -375,7 +185,7 @@ class Upstream(asyncio.Protocol):
 
     def _read_chunked(self, data: bytes, call: Call) -> None:
         decoder = self._decoder
-        assert decoder is not None  # noqa: S101 - set together with _Reading.CHUNKED
+        assert decoder is not None  # noqa: S101 - set together with Reading.CHUNKED
         payload = decoder.feed(data)
         if decoder.done:
             self._decoder = None
@@ -385,6 +195,15 @@ class Upstream(asyncio.Protocol):
             self.expect_progress()
             if payload:
                 call.on_body(payload, False)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the request is out and no byte of its answer is back."""
+        call = self.call
+        is_at_head = self._reading == Reading.HEAD and not self._buffer
+        return call is not None and is_at_head and call.is_request_complete
+
+    # the response is whole
 
     def _complete(self, call: Call, has_more: bool) -> None:
         """The response is whole: back to the pool, unless anything makes the next one doubtful.
@@ -425,6 +244,63 @@ class Upstream(asyncio.Protocol):
             self.pool.wheel.arm(self, deadline)
         self.pool.on_idle(self, reusable=True)
 
+    # the connection ends
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._was_unsent = self._begun_at == self.pool.outbox.flushes
+        if self._reading != Reading.TUNNEL or self.call is None:
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # a close would wait until the endpoint has read it all
+            return False
+        self.call.on_body(b"", True)
+        return True  # the other direction goes on
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self.pool.wheel.drop(self)
+        call = self.call
+        self.call = None
+        self.pool.on_closed(self, was_busy=call is not None)
+        if call is None:
+            return
+        if self._reading == Reading.CLOSE and self._eof and exc is None:
+            call.on_body(b"", True)
+        else:
+            self._blame()
+            call.on_upstream_lost(UPSTREAM_RESET, why_lost(exc))
+
+    @property
+    def loss(self) -> str:
+        """What its end means for the call: `unsent`; `stale`, it served before and was silent since
+        the request left; or `reset`.
+        """
+        if self.is_unsent:
+            return "unsent"
+        is_silent = self._reading == Reading.HEAD and not (self._buffer or self._interims)
+        return "stale" if is_silent and self.idle_since_s > 0.0 else "reset"
+
+    # giving up
+
+    def abort(self) -> None:
+        """Give up on the request: the endpoint sees the connection close at once."""
+        if self.call is not None:
+            self.call = None
+            self.pool.on_idle(self, reusable=False)
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """Give up so that the endpoint cannot mistake what it has for all there is."""
+        kernel.reset(self.transport)
+        self.abort()
+
+    def close(self) -> None:
+        """The call is over; the connection ends when what was written has left."""
+        self.call = None
+        self.pool.on_idle(self, reusable=False)
+        self.pool.outbox.flush()
+        self.transport.close()
+
     def cut(self) -> None:
         """The endpoint was removed or drains, and what it was asked has had its time."""
         self._fail(UPSTREAM_REMOVED, "it was taken out, and the time to finish is over")
@@ -442,8 +318,8 @@ class Upstream(asyncio.Protocol):
     def _blame(self) -> None:
         """The endpoint broke off. Not if nothing was sent yet; a tunnel's end may be anybody's."""
         pool = self.pool
-        if self._reading == _Reading.TUNNEL or self.is_unsent:
+        if self._reading == Reading.TUNNEL or self.is_unsent:
             return
-        if self._reading != _Reading.HEAD:
+        if self._reading != Reading.HEAD:
             pool.answers -= 1  # its head looked like one
         pool.on_failure()

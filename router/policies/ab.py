@@ -6,10 +6,11 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from router.messages import VariantState
-from router.policies.base import Assignment, Model, Options, Scope, Variant, register
+from router.policies.base import Assignment, Options, Scope, Variant, register
 from router.policies.override import Override
 from router.policies.sticky import Sticky
 from router.policies.weighted import WEIGHT_MAX, Plan, can_take_new_units, replaced
+from router.strict import Model
 from router.units import format_share, parse_share
 
 VARIANTS_MAX: Final = 64

@@ -24,11 +24,12 @@ from router.policies.ab import (
     require_distinct,
     require_new_units,
 )
-from router.policies.base import Assignment, Learner, Model, Options, Scope, Variant, register
+from router.policies.base import Assignment, Learner, Options, Scope, Variant, register
 from router.policies.override import Override
 from router.policies.posterior import CHUNK_REWARDS, Evidence, probability_best
 from router.policies.sticky import Sticky
 from router.policies.weighted import Plan, replaced
+from router.strict import Model
 from router.units import format_share, parse_share
 
 VARIANTS_MAX: Final = 32

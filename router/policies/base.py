@@ -11,15 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from router.messages import Decision, Request, VariantState
-
-
-class Model(BaseModel):
-    """A strict, frozen piece of YAML: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from router.strict import Model
 
 
 @dataclass(frozen=True, slots=True)

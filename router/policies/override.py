@@ -11,8 +11,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from router.messages import Decision, Request
-from router.policies.base import Assignment, Model
+from router.policies.base import Assignment
 from router.policies.sticky import HeaderName
+from router.strict import Model
 
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _PRIVATE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")  # RFC 1918, 4193

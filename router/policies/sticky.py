@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from router.messages import Request
-from router.policies.base import Model
+from router.strict import Model
 from router.units import Duration
 
 UNIT_MAX_BYTES: Final = 256

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from router.config.backends import Backend
-from router.data import endpoint, membership, pool, upstream, wheel
+from router.data import endpoint, membership, pool, sending, upstream, wheel
 from router.data.endpoint import EndpointPool
 from router.data.outbox import Outbox
 from router.data.pool import BackendPool
@@ -23,7 +23,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (wheel, pool, membership, endpoint, upstream):
+        for module in (wheel, pool, membership, endpoint, sending, upstream):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
 
