@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from router.control.store import Learned, Reward, SqliteStore, open_store
+from router.control.sqlite_store import SqliteStore
+from router.control.store import Learned, Reward, open_store
 from router.errors import StartError, StateError
 
 

@@ -1,0 +1,219 @@
+"""The state store in one SQLite file: the embedded default.
+
+Strategy:
+
+1. Work runs in one thread of its own; the loop never waits for a disk.
+2. A transaction is on the disk when its method returns (WAL, `synchronous = FULL`).
+3. The file is held exclusively: two routers on one file would act on each other's state.
+"""
+
+import asyncio
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from router.control.store import Learned, Reward
+from router.errors import StartError, StateError
+
+SCHEMA_VERSION: Final = 1
+_BUSY_TIMEOUT_S: Final = 2.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS learned (
+    route TEXT NOT NULL, kind TEXT NOT NULL, dump TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (route, kind)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rewards (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE,
+    route TEXT NOT NULL, variant TEXT NOT NULL, reward REAL NOT NULL, issued_s INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rewards_issued_s ON rewards (issued_s);
+"""
+
+_T = TypeVar("_T")
+
+
+class SqliteStore:
+    """A `Store` in one SQLite file (or in memory), held exclusively by this process."""
+
+    def __init__(self, place: str) -> None:
+        self.horizon_s = 0
+        self._place = place
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, path: Path | None) -> "SqliteStore":
+        """Open, creating the file (readable by its owner only) and its directory when missing."""
+        store = cls("memory" if path is None else str(path))
+        try:
+            await store._run(lambda: store._open(path))
+        except StateError as error:
+            store._executor.shutdown(wait=False)
+            raise StartError(
+                f"cannot open the state store {store._place}: {error}; make the directory writable "
+                "for this user, or set `state:` to another path"
+            ) from error
+        return store
+
+    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
+        def work(connection: sqlite3.Connection) -> list[int | None]:
+            numbers: list[int | None] = []
+            for reward in rewards:
+                row = connection.execute(
+                    "INSERT INTO rewards (nonce, route, variant, reward, issued_s)"
+                    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (nonce) DO NOTHING RETURNING seq",
+                    (reward.nonce, reward.route, reward.variant, reward.reward, reward.issued_s),
+                ).fetchone()
+                numbers.append(row and row[0])
+            return numbers
+
+        return await self._transaction(work)
+
+    async def rewards_after(self, route: str, seq: int) -> list[tuple[int, Reward]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[int, Reward]]:
+            rows = connection.execute(
+                "SELECT seq, nonce, route, variant, reward, issued_s FROM rewards"
+                " WHERE seq > ? AND route = ? ORDER BY seq",
+                (seq, route),
+            )
+            return [(row[0], Reward(*row[1:])) for row in rows]
+
+        return await self._transaction(work)
+
+    async def save(self, learned: Iterable[Learned]) -> None:
+        rows = [(item.route, item.kind, json.dumps(item.dump), item.seq) for item in learned]
+        await self._transaction(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO learned (route, kind, dump, seq) VALUES (?, ?, ?, ?)", rows
+            )
+        )
+
+    async def load(self, route: str, kind: str) -> Learned | None:
+        def work(connection: sqlite3.Connection) -> Learned | None:
+            row = connection.execute(
+                "SELECT dump, seq FROM learned WHERE route = ? AND kind = ?", (route, kind)
+            ).fetchone()
+            return row and Learned(route, kind, json.loads(row[0]), row[1])
+
+        return await self._transaction(work)
+
+    async def purge(self, before_s: int) -> int:
+        def find(connection: sqlite3.Connection) -> int | None:
+            newest: int | None = connection.execute(
+                "SELECT max(issued_s) FROM rewards WHERE issued_s < ? AND seq <= coalesce("
+                "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
+                (before_s,),
+            ).fetchone()[0]
+            return newest
+
+        def work(connection: sqlite3.Connection) -> int:
+            self._put(connection, "horizon_s", str(self.horizon_s))
+            return connection.execute(
+                "DELETE FROM rewards WHERE issued_s <= ? AND seq <= coalesce("
+                "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
+                (newest_s,),
+            ).rowcount
+
+        newest_s = await self._transaction(find)
+        if newest_s is None:
+            return 0
+        # refuse what is about to be forgotten before it is
+        self.horizon_s = max(self.horizon_s, newest_s + 1)
+        return await self._transaction(work)
+
+    async def setdefault(self, name: str, value: str) -> str:
+        def work(connection: sqlite3.Connection) -> str:
+            kept = self._get(connection, name)
+            if kept is None:
+                self._put(connection, name, value)
+            return value if kept is None else kept
+
+        return await self._transaction(work)
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            await self._run(lambda: self._connection.close())
+            self._is_closed = True
+            self._executor.shutdown(wait=False)
+
+    # in the store's thread
+
+    def _open(self, path: Path | None) -> None:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # it holds the key of receipts; SQLite gives its side files the same mode
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(
+            ":memory:" if path is None else path, timeout=_BUSY_TIMEOUT_S, isolation_level=None
+        )
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
+            self._check_version(connection)
+            self.horizon_s = int(self._get(connection, "horizon_s") or 0)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = self._get(connection, "schema_version")
+        if version is None:
+            self._put(connection, "schema_version", str(SCHEMA_VERSION))
+        elif version != str(SCHEMA_VERSION):
+            raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION}")
+
+    @staticmethod
+    def _get(connection: sqlite3.Connection, name: str) -> str | None:
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row and str(row[0])
+
+    @staticmethod
+    def _put(connection: sqlite3.Connection, name: str, value: str) -> None:
+        connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    async def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        def transact() -> _T:
+            with _Transaction(self._connection):
+                return work(self._connection)
+
+        return await self._run(transact)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        """Run in the store's thread, to the end even when the caller is cancelled."""
+        if self._is_closed:
+            raise StateError("the state store is closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(str(error)) from error
+
+
+class _Transaction:
+    """`BEGIN IMMEDIATE` to `COMMIT`, or `ROLLBACK` when anything fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            try:
+                self._connection.execute("COMMIT")
+                return
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
