@@ -5,7 +5,7 @@ WORKDIR /build
 RUN python -m venv /opt/pointsman
 COPY pyproject.toml README.md LICENSE ./
 COPY router ./router
-RUN /opt/pointsman/bin/pip install --no-cache-dir --no-compile . \
+RUN /opt/pointsman/bin/pip install --no-cache-dir --no-compile ".[redis]" \
  && /opt/pointsman/bin/python -m compileall -q /opt/pointsman/lib
 
 FROM python:3.12-slim

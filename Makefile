@@ -44,7 +44,7 @@ fuzz: $(VENV)/.ready  ## mutants through the parsers and through a running route
 
 .PHONY: system-packages
 system-packages:
-	@sh .ci/packages prometheus curl
+	@sh .ci/packages prometheus curl redis-server
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

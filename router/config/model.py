@@ -284,8 +284,9 @@ class Config(Model):
     """A worker that says nothing for so long is killed and replaced; 0: never."""
     orphan_timeout: Duration = 30.0
     """How long workers serve on without control; 0: they drain at once."""
-    state: StateUrl = "sqlite:///var/lib/pointsman/state.db"
-    """Where what was learned is kept. Opened only when a route learns."""
+    state: StateUrl = Field(default="sqlite:///var/lib/pointsman/state.db", repr=False)
+    """Where rollouts and what was learned are kept: a file, or the Redis of a fleet. Opened only
+    when a route needs it."""
     tls: ServerTls | None = None
     """TLS towards clients; without it they connect in the clear."""
     drain_timeout: Duration = 30.0

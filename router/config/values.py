@@ -25,6 +25,11 @@ _ENDPOINT: Final = (
     r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>.*)"
 )
+_STATE: Final = (
+    r"memory:|sqlite:///.+"
+    r"|rediss?://(?:[^/@\s]*@)?(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[0-9]*)?"
+    r"(?:\?prefix=[A-Za-z0-9._-]{1,64})?"
+)
 _PORT_MAX: Final = 65535
 _HANG_TIMEOUT_MIN_S: Final = 2.0
 
@@ -164,9 +169,11 @@ def _method(value: str) -> str:
 
 
 def _state(value: str) -> str:
-    if not re.fullmatch(r"memory:|sqlite:///.+", value):
+    if not re.fullmatch(_STATE, value):
+        shown = re.sub(r"//[^/@]*@", "//...@", value)  # there may be a password in it
         raise ValueError(
-            f"{value!r} is not a state store, write sqlite:///absolute/path or memory:"
+            f"{shown!r} is not a state store, write sqlite:///absolute/path, redis://host:6379/0 "
+            "or memory:"
         )
     return value
 
@@ -189,7 +196,7 @@ Regex = Annotated[str, AfterValidator(_regex)]
 Host = Annotated[str, AfterValidator(_host), _schema(_HOST)]
 Path = Annotated[str, AfterValidator(_path), _schema(_PATH)]
 Method = Annotated[str, AfterValidator(_method), _schema(r"[A-Z][A-Z-]{0,31}")]
-StateUrl = Annotated[str, AfterValidator(_state), _schema(r"memory:|sqlite:///.+")]
+StateUrl = Annotated[str, AfterValidator(_state), _schema(_STATE)]
 FeedbackPath = Annotated[str, Field(pattern=r"^/-/[a-z0-9/_-]{1,128}$")]
 
 Whole = Annotated[int, Field(strict=True)]

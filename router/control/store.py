@@ -17,9 +17,13 @@ Owns durability and nothing else: it does not know what a reward or a rollout me
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from router.errors import StartError
 from router.rollouts.state import Event
+
+EVENTS_MAX: Final = 100_000
+"""Audit lines kept: years of rollouts, about 50 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +125,30 @@ class Store(Protocol):
 
 
 async def open_store(url: str) -> Store:
-    """The store at `memory:` (forgotten at exit) or `sqlite://PATH`.
+    """The store at `memory:` (forgotten at exit), `sqlite://PATH` or `redis://HOST`.
 
     Raises:
-        StartError: it cannot be opened; names the path and what to do.
+        StartError: it cannot be opened; names the place and what to do.
     """
+    if is_shared(url):
+        try:
+            from router.control.redis_store import RedisStore  # late: an extra; imports this module
+        except ImportError as error:
+            raise StartError(
+                f"state: {name_of(url)} needs the Redis client: pip install 'pointsman[redis]'"
+            ) from error
+        return await RedisStore.open(url)
     from router.control.sqlite_store import SqliteStore  # late: imports this module
 
     return await SqliteStore.open(None if url == "memory:" else Path(url.removeprefix("sqlite://")))
+
+
+def is_shared(url: str) -> bool:
+    """Whether other routers use the store at the same time."""
+    return url.startswith(("redis://", "rediss://"))
+
+
+def name_of(url: str) -> str:
+    """The store for people: without the password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if is_shared(url) else url
