@@ -42,11 +42,19 @@ class Certificates:
         self.expiries: dict[str, float] = {}
         """Name -> when its certificate expires, in seconds since 1970."""
         self._push = push
+        self._contexts: dict[UpstreamTls, ssl.SSLContext] = {}
         self.adopt(loaded)
+
+    def offer(self, loaded: Loaded) -> None:
+        """`loaded` may come in force: backends that it adds are met as it says, until another
+        config is offered or adopted."""
+        self._offered = loaded
+        self._contexts = {}
 
     def adopt(self, loaded: Loaded) -> None:
         """`loaded` is in force, with what its files held."""
         self._config: Config = loaded.config
+        self._offered = loaded
         self._seen: _Signatures = {}
         self._doubtful: _Signatures = {}
         self._put_in_force(loaded.pem)
@@ -64,7 +72,7 @@ class Certificates:
         self.pem = dict(pem)
         """Path -> content in force."""
         self.expiries = files.expiries(self._config, self.pem)
-        self._contexts: dict[UpstreamTls, ssl.SSLContext] = {}
+        self._contexts = {}
 
     async def watch(
         self, alone: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
@@ -105,12 +113,15 @@ class Certificates:
 
         None, None: as anybody would. Cost: see `upstream_context`, at the first call only.
         """
+        pem: Mapping[str, str] = self.pem
         backend = self._config.backends.get(name)
+        if backend is None:
+            pem, backend = self._offered.pem, self._offered.config.backends.get(name)
         tls = backend.tls if backend is not None else None
         if tls is None:
             return None, None
         if tls not in self._contexts:
-            self._contexts[tls] = upstream_context(tls, self.pem)
+            self._contexts[tls] = upstream_context(tls, pem)
         return self._contexts[tls], tls.server_name
 
 

@@ -106,6 +106,7 @@ class Reloader:
         except StartError as error:
             raise Refused(str(error)) from error
         generation = next(self._generations)
+        plane.certificates.offer(loaded)
         try:
             await plane.endpoints.meet(config)
             objections = await plane.supervisor.prepare(
@@ -125,6 +126,7 @@ class Reloader:
             plane.certificates.adopt(loaded)
             plane.learning.adopt(learners)
         finally:
+            plane.certificates.offer(plane.snapshot.loaded)
             plane.endpoints.adopt(plane.snapshot.loaded.config)
         logs.configure(config.logging.format, config.logging.level)
         await plane.supervisor.commit(generation)

@@ -117,3 +117,32 @@ def test_health_checks_are_told_how_to_meet_endpoints(authority: Authority) -> N
     authority.issue("a.example")
     certificates.take(load(authority).pem)
     assert certificates.of_backend("v1")[0] is not context
+
+
+def test_a_backend_that_is_offered_is_met_as_the_offer_says_until_it_is_withdrawn(
+    authority: Authority,
+) -> None:
+    plain = load_text(orjson.dumps(document()), "router.yaml", {}, files.look)
+    certificates = Certificates(Pushed(), plain)
+    certificates.offer(load(authority))
+    assert certificates.of_backend("v1") == (None, None)  # in force, without TLS
+    offered = load_text(
+        orjson.dumps(
+            document(
+                backends={
+                    **document()["backends"],
+                    "added": {
+                        "endpoints": ["https://127.0.0.1:1"],
+                        "tls": {"ca": str(authority.path), "server_name": "model.internal"},
+                    },
+                }
+            )
+        ),
+        "router.yaml",
+        {},
+        files.look,
+    )
+    certificates.offer(offered)
+    assert certificates.of_backend("added")[1] == "model.internal"
+    certificates.offer(plain)
+    assert certificates.of_backend("added") == (None, None)

@@ -24,12 +24,10 @@ from websockets.asyncio.client import connect
 from tests.certificates import Authority, Files, server
 from tests.clients.websocket_server import websocket_server
 from tests.serve.harness import Router, call, document, poll, serving, total
-from tests.serve.origins import Origin, origins
+from tests.serve.origins import Origin, Servers, origins
 from tests.serve.traffic import Steady
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 @pytest.fixture
@@ -312,6 +310,25 @@ def test_https_endpoints_are_checked_and_used(tmp_path: Path, authority: Authori
             opened = total(router.metrics(), "pointsman_upstream_connections_opened_total")
             assert opened <= 4
             router.stop()
+
+
+def test_an_https_backend_that_a_reload_adds_is_met_with_its_own_ca(
+    tmp_path: Path, authority: Authority, servers: Servers
+) -> None:
+    pair = Files(authority.directory / "server.crt", authority.directory / "server.key")
+    with https_origin(server(pair)) as origin, serving(tmp_path, document(servers)) as router:
+        config = document(servers)
+        config["backends"]["secured"] = {
+            **document([origin])["backends"]["v1"],
+            "tls": {"ca": str(authority.path)},
+            "health": {"path": "/health", "interval": "1h", "unhealthy_after": 1},
+        }
+        config["routes"].append(
+            {"name": "secured", "match": {"path": "/secured/"}, "backend": "secured"}
+        )
+        router.write_and_wait(config)
+        assert total(router.metrics(), "pointsman_endpoint_up") == 1
+        assert call(router.listen, "GET", "/secured/x").status == 200
 
 
 def test_an_https_endpoint_with_another_name_is_refused_and_down(
