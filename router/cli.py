@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_drain(commands)
     _add_restart(commands)
+    _add_actions(commands)
     _add_explain(commands)
     _add_demo(commands)
     return parser
@@ -98,6 +99,12 @@ def _add_restart(commands: "Commands") -> None:
     restart = commands.add_parser("restart", help="replace the workers of a running router")
     restart.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
     restart.set_defaults(run=_restart)
+
+
+def _add_actions(commands: "Commands") -> None:
+    from router.control import actions
+
+    actions.add_commands(commands, DEFAULT_ADMIN, _token)
 
 
 def _add_explain(commands: "Commands") -> None:

@@ -128,6 +128,20 @@ OVERLOADED: Final = Refusal(
     Source.INTERNAL,
     retry_after_s=1,
 )
+HELD_TOO_MANY: Final = Refusal(
+    503,
+    "held-too-many",
+    "Too many requests wait for a new version of the model",
+    Source.INTERNAL,
+    retry_after_s=5,
+)
+HELD_TOO_LONG: Final = Refusal(
+    503,
+    "held-too-long",
+    "The new version of the model was not there in time",
+    Source.INTERNAL,
+    retry_after_s=5,
+)
 CONTROL_AWAY: Final = Refusal(
     503, "control-away", "The control process is not reachable", Source.INTERNAL, retry_after_s=1
 )

@@ -104,6 +104,8 @@ class Prepare:
     that are not plainly `up` without addresses.
     `receipt_key`: hex, empty when no route gives receipts.
     `pem`: path -> content of every PEM file that the config names.
+    `held`: routes whose arriving requests wait, see `Weights`. `workers`: of this router, which
+    share such bounds as are the router's.
     """
 
     generation: int
@@ -112,6 +114,8 @@ class Prepare:
     endpoints: dict[str, dict[str, list[Any]]]
     receipt_key: str
     pem: dict[str, str] = field(default_factory=dict)
+    held: list[str] = field(default_factory=list)
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,15 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A controller moved a route's weights. `version` counts up per route."""
+    """A controller moved a route's weights. `version` counts up per route.
+
+    `is_held`: requests that arrive wait, within the bounds of the policy, until it is False again.
+    """
 
     route: str
     version: int
     weights: dict[str, float]
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +245,8 @@ class Stats:
 
     `requests`: rows of `RequestCounts` as lists. `counters`: rows `[metric, [label values], n]`
     with the metrics of `COUNTERS`. `gauges`: metric of `GAUGES` -> value. `endpoints`: rows
-    `[backend, URL, requests in flight]` of endpoints that drain.
+    `[backend, URL, requests in flight]` of endpoints that drain. `measured`: rows
+    `[route, variant, Measured.dump()]` of routes that can have a rollout.
     `ticket` is that of the `FlushStats` that asked, or 0.
     """
 
@@ -247,6 +256,7 @@ class Stats:
     counters: list[list[Any]] = field(default_factory=list)
     gauges: dict[str, float] = field(default_factory=dict)
     endpoints: list[list[Any]] = field(default_factory=list)
+    measured: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +337,9 @@ COUNTERS: Final[dict[str, Metric]] = {
     "pointsman_truncated_total": Metric(
         "Responses cut after their head had gone to the client.", ("route", "variant")
     ),
+    "pointsman_held_total": Metric(
+        "Requests that arrived while their route was held, by outcome.", ("route", "outcome")
+    ),
     "pointsman_shadow_requests_total": Metric(
         "Mirrored requests by outcome.", ("route", "backend", "outcome")
     ),
@@ -342,6 +355,7 @@ GAUGES: Final[dict[str, Metric]] = {
     "pointsman_downstream_connections": Metric("Client connections open."),
     "pointsman_accept_paused": Metric("Workers that do not accept for lack of open files."),
     "pointsman_requests_in_flight": Metric("Exchanges in progress."),
+    "pointsman_held_requests": Metric("Requests that wait because their route is held."),
     "pointsman_upstream_connections": Metric("Connections to endpoints open, idle or busy."),
     "pointsman_shadow_in_flight": Metric("Mirrored requests in progress."),
 }

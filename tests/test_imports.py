@@ -15,7 +15,17 @@ _RULES = _WORDS | {"http1", "rollouts", "policies"}
 _CONFIG = _RULES | {"config"}
 _TABLE = _CONFIG | {"conditions", "table", "tls"}
 _PLANE = _TABLE | {"channel", "handover", "receipts", "logs"}
-_ALL = _PLANE | {"explain", "data", "control", "record", "dashboard", "demo", "cli", "__main__"}
+_ALL = _PLANE | {
+    "explain",
+    "plan",
+    "data",
+    "control",
+    "record",
+    "dashboard",
+    "demo",
+    "cli",
+    "__main__",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -35,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tls": _CONFIG,
     "table": _CONFIG | {"conditions"},
     "explain": _TABLE,
+    "plan": _TABLE,
     "data": _PLANE,
     "control": _PLANE | {"dashboard"},
     "record": _PLANE,
@@ -47,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 PURE = {
     *("errors", "units", "strict", "messages", "receipts", "http1", "rollouts", "policies"),
-    *("config", "conditions", "table", "explain"),
+    *("config", "conditions", "table", "explain", "plan"),
 }
 """No coroutine, no socket, no clock, no generator of chance: these are passed in."""
 

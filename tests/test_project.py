@@ -15,6 +15,7 @@ from router.cli import _parser
 from router.config import Loaded, load_text
 from router.config.document import read
 from router.config.model import Config, Route
+from router.policies import POLICIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +71,7 @@ def completed(piece: dict[str, Any]) -> dict[str, Any]:
         if not piece.keys() & {"backend", "policy"}:
             piece = {"backend": "v1", **piece}
         piece = {"routes": [{"name": "route", **piece}]}
-    named = re.findall(r'"(?:backend|stable|canary)": "([^"]+)"', json.dumps(piece))
+    named = re.findall(r'"(?:backend|stable|canary|active|preview|from|to)": "([^"%]+)"', json.dumps(piece))
     backends = {name: {"endpoints": ["http://127.0.0.1:1"]} for name in ["v1", *named]}
     routes = piece.get("routes", [{"name": "route", "backend": "v1"}])
     return {**piece, "backends": backends | piece.get("backends", {}), "routes": routes}
@@ -110,7 +111,7 @@ def test_every_example_config_loads_without_a_warning(path: Path) -> None:
     assert load(path.read_bytes()).warnings == ()
 
 
-@pytest.mark.parametrize("kind", ["single", "canary", "ab", "bandit", "shadow"])
+@pytest.mark.parametrize("kind", [*POLICIES, "shadow"])
 def test_every_policy_has_a_page_and_an_example_that_are_linked(kind: str) -> None:
     example, page = f"config/examples/{kind}.yaml", f"docs/policies/{kind}.md"
     assert (ROOT / example).is_file()

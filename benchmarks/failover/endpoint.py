@@ -40,6 +40,11 @@ HEALTH: Final = b"/health"
 EVENTS: Final = b"/events/"
 """`/events/N`: so many server-sent events, one each tenth of a second."""
 EVENT_EVERY_S: Final = 0.1
+_SWITCH: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+"""The answer to an upgrade with the key of RFC 6455 section 1.3; from then on bytes come back."""
 _LATE_S: Final = 0.005
 _GARBAGE: Final = b"\x16\x03\x01\x02garbage\r\nnot: http\r\n\r\n" * 3
 
@@ -113,6 +118,7 @@ class _Connection(asyncio.Protocol):
         self._endpoint = endpoint
         self._buffer = b""
         self._served = 0
+        self._is_upgraded = False
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -133,6 +139,9 @@ class _Connection(asyncio.Protocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_upgraded:
+            self.transport.write(data)
+            return
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
         if not end:
@@ -144,7 +153,17 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = body[length:]
         path = lines[0].split(b" ")[1]
-        self._begin(path, fields.get(b"x-id", b"").decode().upper())
+        name = fields.get(b"x-id", b"").decode().upper()
+        if fields.get(b"upgrade") == b"websocket":
+            self._upgrade(name)
+        else:
+            self._begin(path, name)
+
+    def _upgrade(self, name: str) -> None:
+        self._endpoint.delivered[name] += 1
+        self._endpoint.note(name)
+        self._is_upgraded = True
+        self.transport.write(_SWITCH)
 
     def _begin(self, path: bytes, name: str) -> None:
         endpoint = self._endpoint

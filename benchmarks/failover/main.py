@@ -5,6 +5,7 @@
 2. Every request carries an id that endpoints note, so each is accounted for, and a POST that was
    delivered twice is seen.
 3. What concerns endpoints is measured for all proxies, the rest for Pointsman alone.
+4. What a scenario found is printed and written when it ends: a run that is broken off keeps it.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Final
 import uvloop
 
 from benchmarks import machine, peers, report
-from benchmarks.failover import changes, losses, strain
+from benchmarks.failover import changes, losses, stops, strain
 from benchmarks.failover.bench import Bench
 from benchmarks.faults.rig import Figure
 from benchmarks.figures import table
@@ -37,8 +38,10 @@ OF_ALL: Final[dict[str, Callable[[Bench, Peer], Awaitable[list[Figure]]]]] = {
 """Scenarios for every proxy."""
 OURS: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
     "reloads": changes.reloads,
+    "reloads-100": changes.many_requests,
     "bad-reload": changes.bad_reload,
-    "stop": changes.graceful_stop,
+    "stop": stops.few,
+    "stop-1000": stops.thousand,
     "worker": changes.worker_killed,
     "mirror": strain.mirrors,
     "idle": strain.idle,
@@ -56,22 +59,26 @@ async def measure(
     contenders: list[Peer],
     only: list[str],
     say: Callable[[str], None],
-    found: Figures,
+    take: Callable[[Figures], None],
 ) -> None:
-    """Add to `found` every scenario that is wanted (all of them when `only` is empty)."""
+    """`take` gets the figures of every scenario that is wanted (all when `only` is empty)."""
     for name, of_all in OF_ALL.items():
-        for peer in contenders if not only or name in only else ():
-            say(f"{name}: {peer.name}")
-            found[peer.name] += await of_all(bench, peer)
-            await _settle()
+        if only and name not in only:
+            continue
+        found: Figures = {peer.name: [] for peer in contenders}
+        try:
+            for peer in contenders:
+                say(f"{name}: {peer.name}")
+                found[peer.name] += await of_all(bench, peer)
+                await _settle()
+        finally:  # what was measured before an error is not lost
+            take(found)
     for name, ours in OURS.items():
         if not only or name in only:
             say(name)
-            found[POINTSMAN.name] += await ours(bench)
+            take({POINTSMAN.name: await ours(bench)})
             await _settle()
-    for peer in contenders:
-        if peer.name in bench.posts:
-            found[peer.name].append(_twice(bench, peer.name))
+    take({peer.name: [_twice(bench, peer.name)] for peer in contenders if peer.name in bench.posts})
 
 
 async def _settle() -> None:
@@ -123,21 +130,21 @@ def main(args: argparse.Namespace, cores: machine.Cores, say: Callable[[str], No
         say(f"no scenario {min(unknown)!r}, there are: {', '.join([*OF_ALL, *OURS])}")
         return 2
     facts = machine.facts() | {peer.name: peer.version() for peer in contenders}
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     found: Figures = {peer.name: [] for peer in contenders}
-    try:
-        uvloop.run(measure(bench, contenders, only, say, found))
-    finally:  # what was measured before an error is not lost
-        _show(facts, bench, found)
-    if args.json:
-        figures = {name: [asdict(figure) for figure in found[name]] for name in found}
-        report.write(args.json, {"facts": facts, "figures": figures})
-    return 0
 
+    def take(figures: Figures) -> None:
+        for name, some in figures.items():
+            found[name] += some
+        if any(figures.values()):
+            print(f"\n{text(figures)}", flush=True)
+        if args.json:
+            all_ = {name: [asdict(figure) for figure in found[name]] for name in found}
+            report.write(args.json, {"facts": facts, "figures": all_})
 
-def _show(facts: dict[str, str], bench: Bench, found: Figures) -> None:
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
-    print(text(found))
+    uvloop.run(measure(bench, contenders, only, say, take))
     if bench.late_s:
         late_ms = sorted(late_s * 1000 for late_s in bench.late_s)
         middle = late_ms[len(late_ms) // 2]
         print(f"\nThe load itself was {middle:.1f} ms late at p99, at worst {late_ms[-1]:.1f} ms.")
+    return 0

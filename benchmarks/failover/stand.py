@@ -174,9 +174,9 @@ async def stand(
     with tempfile.TemporaryDirectory(prefix="failover-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # noqa: ASYNC240 - nothing else runs yet; nginx may be another user
-        endpoints = [
-            Process(own, port, directory) for own, port in zip(NAMES, ports[2:], strict=True)
-        ]
+        noted = directory / "noted"  # apart: Pointsman watches the directory of its config
+        noted.mkdir()
+        endpoints = [Process(own, port, noted) for own, port in zip(NAMES, ports[2:], strict=True)]
         _write_configs(peer, directory, ports, change)
         command = [_fill(argument, directory, ports) for argument in peer.command()]
         try:

@@ -68,6 +68,17 @@ class Adaptive(Model):
         return self
 
 
+class Shed(Model):
+    """When a backend counts as overloaded: clients leave unanswered, and answers are slow."""
+
+    left: Annotated[Share, Field(gt=0)] = 0.2
+    """The share of requests whose clients leave unanswered from which some are refused."""
+    slower: Annotated[float, Field(strict=True, gt=1, le=100, allow_inf_nan=False)] = 3.0
+    """How many times its usual time to the first byte the median takes, for some to be refused."""
+    min: Annotated[Whole, Field(ge=1, le=100_000)] = 16
+    """As many at a time are never refused."""
+
+
 class Limits(Model):
     """Bounds on what one worker does to a backend, and takes from it."""
 
@@ -81,6 +92,9 @@ class Limits(Model):
     """Requests at a time, over all endpoints; further ones wait. 0: any number."""
     adaptive: Adaptive | None = None
     """Learn how many at a time are good; further ones are refused at once with 503."""
+    shed: Shed | None = Shed()
+    """In overload that makes clients leave unanswered, refuse at once with 503 what would come too
+    late; null: never. Not with `adaptive`, which sees to that."""
     head_bytes: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = 64 * 1024
     """Largest response head."""
     headers: Annotated[Whole, Field(ge=8, le=1000)] = 200

@@ -5,18 +5,16 @@ that keep a Config from being built. What is broken is passed over: its own mist
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from router.config.model import Admin, Config, Match
 from router.config.problems import Finding, Path, render_path
+from router.config.references import options_of, references
+from router.config.rollouts import rollouts
 from router.config.translate import nearest
 from router.config.values import split_address
-from router.policies import POLICIES, Options
-
-Reference = tuple[str, Path]
-"""The name of a backend, and where it is mentioned."""
 
 _IPV4_WILDCARD: Final = "0.0.0.0"  # noqa: S104 - compared with, not listened on
 _IPV6_WILDCARD: Final = "::"
@@ -38,6 +36,8 @@ def crosscheck(document: Any) -> list[Finding]:
         *_backends(document.get("backends"), entries, is_whole=len(entries) == len(routes)),
         *_client_certs(document.get("tls"), entries),
         *_unverified(document.get("backends")),
+        *_notified(document.get("notify"), entries),
+        *rollouts(document.get("backends"), entries),
     ]
 
 
@@ -73,6 +73,17 @@ def _route_names(routes: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]
             message = f"the route name {name!r} is taken by {render_path(first[name])}"
             yield Finding((*path, "name"), message)
         first.setdefault(name, path)
+
+
+def _notified(targets: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
+    """Who is told only of some routes names routes that exist."""
+    names = [name for _, route in routes if isinstance(name := route.get("name"), str)]
+    for i, target in enumerate(targets if isinstance(targets, list) else ()):
+        wanted = target.get("routes") if isinstance(target, dict) else None
+        for j, name in enumerate(wanted if isinstance(wanted, list) else ()):
+            if isinstance(name, str) and name not in names:
+                message = f"no route is named {name!r}"
+                yield Finding(("notify", i, "routes", j), message, nearest(name, names))
 
 
 def _matches(routes: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
@@ -123,62 +134,16 @@ def _backends(
     used: set[str] = set()
     for path, route in routes:
         policy = route.get("policy")
-        options = _options(policy)
+        options = options_of(policy)
         is_whole &= options is not None or policy is None
         if options is not None:
             yield from (
                 Finding((*path, "policy"), text, is_warning=True) for text in options.warnings()
             )
-        for name, place in _references(path, route, options):
+        for name, place in references(path, route, options):
             used.add(name)
             if name not in backends:
                 yield Finding(place, f"no backend is named {name!r}", nearest(name, backends))
     if is_whole:
         for name in sorted(set(backends) - used):
             yield Finding(("backends", name), "no route uses it", at_key=True, is_warning=True)
-
-
-def _references(path: Path, route: dict[str, Any], options: Options | None) -> Iterator[Reference]:
-    backend, policy, shadows = route.get("backend"), route.get("policy"), route.get("shadow")
-    if isinstance(backend, str):
-        yield backend, (*path, "backend")
-    mentioned = list(_mentioned(policy, (*path, "policy")))
-    if options is not None:
-        names = {variant.name for variant in options.variants()}
-        mentioned = [one for one in mentioned if one[0] in names]
-    yield from mentioned
-    for i, shadow in enumerate(shadows if isinstance(shadows, list) else ()):
-        if isinstance(shadow, dict) and isinstance(shadow.get("backend"), str):
-            yield shadow["backend"], (*path, "shadow", i, "backend")
-
-
-def _options(policy: Any) -> Options | None:
-    """The options of a policy, or None when it is none or has mistakes of its own."""
-    kind = policy.get("type") if isinstance(policy, dict) else None
-    if not isinstance(kind, str) or kind not in POLICIES:
-        return None
-    try:
-        return POLICIES[kind].model_validate(policy)
-    except ValidationError:
-        return None
-
-
-def _mentioned(policy: Any, path: Path) -> Iterator[Reference]:
-    """Texts in a policy that name backends: the fields that its models declare as plain `str`."""
-    kind = policy.get("type") if isinstance(policy, dict) else None
-    if isinstance(kind, str) and kind in POLICIES:
-        yield from _plain_texts(POLICIES[kind], policy, path)
-
-
-def _plain_texts(model: type[BaseModel], data: Any, path: Path) -> Iterator[Reference]:
-    if not isinstance(data, dict):
-        return
-    for name, field in model.model_fields.items():
-        key = field.alias or name
-        value, place = data.get(key), (*path, key)
-        if field.annotation is str and not field.metadata and isinstance(value, str):
-            yield value, place
-        inner = get_args(field.annotation)[:1]
-        if isinstance(value, list) and inner and issubclass(inner[0], BaseModel):
-            for i, entry in enumerate(value):
-                yield from _plain_texts(inner[0], entry, (*place, i))

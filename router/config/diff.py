@@ -7,12 +7,13 @@ Secrets are never shown.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from router.config.model import CANNOT_CHANGE, Config, Route
+from router.policies import Options
 from router.units import (
     format_duration,
     format_share,
@@ -25,7 +26,7 @@ from router.units import (
 Kind = Literal["added", "removed", "changed"]
 
 _SIGNS: Final[Mapping[Kind, str]] = {"added": "+", "removed": "-", "changed": "~"}
-_NAMES: Final = ("name", "url", "backend")
+_NAMES: Final = ("label", "name", "url", "backend")
 """Fields that identify an entry of a list."""
 _FORMATS: Final[Mapping[Any, Callable[[Any], str]]] = {
     parse_duration: format_duration,
@@ -55,6 +56,12 @@ def compare(old: Config, new: Config) -> tuple[Change, ...]:
         top = path.partition(".")[0].partition("[")[0]
         changes.append(Change(path, kind, sentence, top in CANNOT_CHANGE))
     return tuple(changes)
+
+
+def compare_policies(route: str, old: Options, new: Options) -> tuple[Change, ...]:
+    """Every difference between two policies of one route."""
+    rows = () if old == new else _values(f"routes[{route}].policy", old, new, None)
+    return tuple(Change(path, kind, sentence) for path, kind, sentence in rows)
 
 
 def render_changes(changes: tuple[Change, ...]) -> str:
@@ -133,6 +140,8 @@ def _show(value: Any, info: FieldInfo | None) -> str:
     """`value` as it would stand in the YAML."""
     if value is None:
         return "nothing"
+    if info is not None and not info.repr:
+        return "(not shown)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, BaseModel):
@@ -142,10 +151,19 @@ def _show(value: Any, info: FieldInfo | None) -> str:
         return f"{{{', '.join(f'{key}: {_show(one, None)}' for key, one in value.items())}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(_show(entry, None) for entry in value)}]"
+    parsers = [getattr(one, "func", None) for one in _metadata(info)]
     for parse, form in _FORMATS.items():
-        if info is not None and any(getattr(one, "func", None) is parse for one in info.metadata):
+        if parse in parsers:
             return form(value)
     return str(value)
+
+
+def _metadata(info: FieldInfo | None) -> Iterator[Any]:
+    """What its field declares of a value, or the alternative to nothing does (`Share | None`)."""
+    if info is not None:
+        yield from info.metadata
+        for alternative in get_args(info.annotation):
+            yield from getattr(alternative, "__metadata__", ())
 
 
 def _show_fields(model: BaseModel) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Union
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from router.config.backends import Backend
+from router.config.notify import Targets
 from router.config.tls import ServerTls
 from router.config.values import (
     Address,
@@ -29,6 +30,7 @@ from router.config.values import (
     is_loopback,
 )
 from router.policies import POLICIES, Options
+from router.policies.base import Pools
 from router.policies.single import SingleOptions
 from router.strict import Model
 from router.units import Duration, Share, Size
@@ -301,7 +303,17 @@ class Config(Model):
     """What is written to standard error."""
     feedback: Feedback = Feedback()
     """Rewards posted by clients."""
+    notify: Targets = ()
+    """Who is told of what happens to rollouts."""
     backends: Annotated[dict[Name, Backend], Field(min_length=1)]
     """Name -> backend."""
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
     """The most specific match wins, ties by order."""
+
+    @property
+    def pools(self) -> Pools:
+        """The endpoints of every backend, as policies see them."""
+        return {
+            name: {endpoint.url: endpoint.weight for endpoint in backend.endpoints}
+            for name, backend in self.backends.items()
+        }

@@ -56,7 +56,7 @@ class Retry(Model):
     per_try: Annotated[Duration, Field(gt=0)] | None = None
     """How long an attempt may take to its first byte while another may follow. Counts as `timeout`.
     By default as long as `timeout.first_byte`."""
-    backoff: Annotated[Duration, Field(gt=0)] = 0.025
+    backoff: Annotated[Duration, Field(gt=0)] = 0.015
     """Longest wait before the first retry; doubled for each further one."""
     backoff_max: Annotated[Duration, Field(gt=0)] = 0.25
     """Longest wait before any retry."""

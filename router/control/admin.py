@@ -22,13 +22,14 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from router.config.model import Feedback as FeedbackSettings
-from router.control import draining, openapi, status
+from router.control import draining, openapi, status, steering
 from router.control.feedback import Feedback
 from router.control.metrics import CONTENT_TYPE, build_registry
 from router.control.plane import Phase, Plane
 from router.control.problems import JSON, Answer, problem
 from router.control.reload import Reloader
 from router.control.supervisor import RestartRefused
+from router.rollouts.state import Action
 
 FLUSH_TIMEOUT_S: Final = 0.2
 _CLOSE_TIMEOUT_S: Final = 1.0
@@ -65,6 +66,8 @@ class AdminApi:
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/routes", self.routes)
         app.router.add_get("/routes/{name}", self.route)
+        app.router.add_post(f"/routes/{{name}}/{{action:{'|'.join(Action)}}}", self.steer)
+        app.router.add_get("/events", self.events)
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_post("/feedback", self.feedback)
         app.router.add_post("/reload", self.reload)
@@ -104,6 +107,9 @@ class AdminApi:
             return _respond(problem(404, "unknown-route", f"there is no route {name!r}"))
         return _json(document)
 
+    async def events(self, request: web.Request) -> web.Response:
+        return _respond(await steering.Steering(self._plane).events(request.query))
+
     async def openapi(self, request: web.Request) -> web.Response:
         return _json(openapi.DOCUMENT)
 
@@ -113,19 +119,37 @@ class AdminApi:
         body = await _read(request, self._settings().max_body)
         return _respond(await self._feedback.answer(request.headers.get("content-type", ""), body))
 
+    async def steer(self, request: web.Request) -> web.Response:
+        body = await _read(request, steering.BODY_MAX_BYTES)
+        name, action = request.match_info["name"], Action(request.match_info["action"])
+        steer = steering.Steering(self._plane).act(name, action, body, _peer(request))
+        # whoever asked may hang up: what began is carried through
+        return _respond(await asyncio.shield(asyncio.create_task(steer)))
+
     async def drain(self, request: web.Request) -> web.Response:
         body = await _read(request, draining.BODY_MAX_BYTES)
         drains = draining.Drains(self._plane.endpoints)
-        return _respond(drains.drain(self._plane.snapshot.loaded.config, body))
+        answer = drains.drain(self._plane.snapshot.loaded.config, body)
+        return await self._audited(request, "drain", answer)
 
     async def undrain(self, request: web.Request) -> web.Response:
         body = await _read(request, draining.BODY_MAX_BYTES)
         drains = draining.Drains(self._plane.endpoints)
-        return _respond(drains.undrain(self._plane.snapshot.loaded.config, body))
+        answer = drains.undrain(self._plane.snapshot.loaded.config, body)
+        return await self._audited(request, "undrain", answer)
+
+    async def _audited(self, request: web.Request, kind: str, answer: Answer) -> web.Response:
+        """Answer a drain or undrain, once what it changed is in the audit log."""
+        for row in json.loads(answer.body).get("endpoints", ()):
+            if row["changed"]:
+                what = f"{row['url']} of {row['backend']}"
+                await self._plane.audit.note(kind, f"api ({_peer(request)})", what)
+        return _respond(answer)
 
     async def reload(self, request: web.Request) -> web.Response:
         # whoever asked may hang up: a reload that began is carried through
-        record = await asyncio.shield(asyncio.create_task(self._reloader.reload("api")))
+        by = f"api ({_peer(request)})"
+        record = await asyncio.shield(asyncio.create_task(self._reloader.reload("api", by)))
         if not record.is_success:
             return _respond(
                 problem(
@@ -138,8 +162,7 @@ class AdminApi:
         return _json({"result": record.result, "generation": self._plane.snapshot.generation})
 
     async def restart(self, request: web.Request) -> web.Response:
-        timeout_s = self._plane.snapshot.loaded.config.drain_timeout
-        work = asyncio.create_task(self._plane.supervisor.restart(timeout_s))
+        work = asyncio.create_task(self._plane.restart(f"api ({_peer(request)})"))
         try:
             workers = await asyncio.shield(work)  # as for a reload
         except RestartRefused as refusal:
@@ -226,6 +249,11 @@ async def _read(request: web.Request, limit_bytes: int) -> bytes:
         if len(body) > limit_bytes:
             break
     return bytes(body)
+
+
+def _peer(request: web.Request) -> str:
+    """The address that asks."""
+    return request.remote or "unknown"
 
 
 def _respond(answer: Answer) -> web.Response:

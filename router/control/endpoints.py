@@ -1,6 +1,7 @@
 """What control believes of each endpoint: the one place that says so to workers and to operators.
 
-Joins four sources: health checks, addresses, operators who drain, and workers who eject. Strategy:
+Joins five sources: health checks, addresses, operators who drain, rollouts whose turn an endpoint
+is not, and workers who eject. Strategy:
 
 1. Workers hear of an endpoint only what differs from what they were told (`_told`). A new config
    carries the states of its endpoints (`states`); what changed while workers built it is told when
@@ -76,6 +77,8 @@ class Endpoints:
         """What a config that is not in force yet tells."""
         self._drained: dict[Place, float] = {}
         """Since when."""
+        self._idle: dict[str, dict[Place, float]] = {}
+        """By route: endpoints that its rollout keeps idle, and since when."""
         self._ejections: dict[Place, dict[int, tuple[Ejection, float]]] = {}
         """By worker: what it said last, and when that began."""
         self._in_flight: dict[int, dict[Place, int]] = {}
@@ -129,7 +132,7 @@ class Endpoints:
     def _state(self, place: Place, resolves: bool) -> EndpointState:
         checked = self.health.state_of(place)
         state = "down" if checked is not None and not checked.is_up else "up"
-        if place in self._drained:
+        if self._kept_off(place) is not None:
             state = "drain"
         resolved = self.resolver.state_of(place[1]) if resolves else None
         return EndpointState(*place, state, [] if resolved is None else [*resolved.addresses])
@@ -165,6 +168,35 @@ class Endpoints:
         logs.event(log, "endpoint_undrained", backend=place[0], endpoint=place[1])
         self._tell(place)
         return True
+
+    def set_idle(self, route: str, places: frozenset[Place]) -> None:
+        """The rollout of a route keeps these endpoints idle from now on, and no others.
+
+        Workers are told as when an operator drains: they finish what they have, get nothing new.
+        """
+        before = self._idle.pop(route, {})
+        if places:
+            now_s = self._now()
+            self._idle[route] = {place: before.get(place, now_s) for place in places}
+        for place in before.keys() ^ places:
+            self._tell(place)
+
+    def _kept_off(self, place: Place) -> tuple[str, float] | None:
+        """Why an endpoint gets nothing new though it may be healthy, and since when."""
+        if place in self._drained:
+            return "drained", self._drained[place]
+        for route, idle in self._idle.items():
+            if place in idle:
+                return f"not in turn: rollout of {route}", idle[place]
+        return None
+
+    def is_ready(self, place: Place) -> bool:
+        """Whether an endpoint could take requests, were it its turn: it is known to be healthy (or
+        is not checked at all), nobody drained it, and no worker ejects it."""
+        checked = self.health.state_of(place)
+        is_healthy = checked is None or (checked.is_up and checked.has_result.is_set())
+        is_free = place not in self._drained and not self._ejected(place)
+        return place in self._resolves and is_healthy and is_free
 
     def takes_requests(self, place: Place) -> bool:
         """Whether an endpoint gets new requests, as far as control has a say in it."""
@@ -230,10 +262,11 @@ class Endpoints:
     ) -> tuple[State, float | None, str | None]:
         """State, since when, and why: the first of these that holds."""
         is_down = checked is not None and not checked.is_up
-        if place in self._drained:
+        if (kept := self._kept_off(place)) is not None:
+            reason, since_s = kept
             failure = checked.reason if checked is not None and is_down else None
-            reason = "drained" if failure is None else f"drained; its checks fail: {failure}"
-            return State.DRAINING, self._drained[place], reason
+            suffix = "" if failure is None else f"; its checks fail: {failure}"
+            return State.DRAINING, since_s, reason + suffix
         if checked is not None and is_down:
             return State.DOWN, checked.since_s, checked.reason
         if ejections:
@@ -250,6 +283,6 @@ class Endpoints:
 
     def _on_drained(self, place: Place) -> int | None:
         counts = [told.get(place) for told in self._in_flight.values()]
-        if place not in self._drained or None in counts:
+        if not counts or None in counts or self._kept_off(place) is None:
             return None
         return sum(count for count in counts if count is not None)

@@ -8,7 +8,7 @@ Owns learners, the order in which rewards are counted, and when weights leave fo
    weights are pushed: nothing is acted on that a crash could forget.
 3. A reload builds `Trial` learners first and adopts them in one step. A route that keeps its name
    and policy kind keeps what it learned; another is restored from the store.
-4. The store is opened when a route first learns.
+4. The store is opened when a route first learns; it is not closed here, others use it too.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from router import logs
 from router.config.model import Config
-from router.control.store import Learned, Reward, Store, open_store
+from router.control.state import StateHolder
+from router.control.store import Learned, Reward, Store
 from router.errors import StartError, StateError
 from router.messages import Weights
 from router.policies import Learner, Options
@@ -62,13 +63,15 @@ class Trial:
 class Learning:
     """The learners in force."""
 
-    def __init__(self, push: Callable[[Weights], None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, push: Callable[[Weights], None], now: Callable[[], float], state: StateHolder
+    ) -> None:
         """`push` tells all workers; `now` is seconds since 1970."""
         self.receipt_key = ""
         """Hex; empty when no route learns."""
         self._push = push
         self._now = now
-        self._store: Store | None = None
+        self._state = state
         self._lessons: dict[str, _Lesson] = {}
         self._versions = itertools.count(1)
         self._pending: list[tuple[Sequence[Reward], asyncio.Future[list[bool]]]] = []
@@ -111,7 +114,9 @@ class Learning:
                 learner.restore(old.learner.dump())
                 seq = old.seq
             else:
-                seq = await self._recall(await self._opened(config), route, options.kind, learner)
+                seq = await self._recall(
+                    await self._state.open(config.state), route, options.kind, learner
+                )
         except (StateError, ValueError) as error:
             raise StartError(
                 f"route {route}: what was learned cannot be read from {config.state}: {error}"
@@ -131,16 +136,11 @@ class Learning:
             seq = number
         return seq
 
-    async def _opened(self, config: Config) -> Store:
-        if self._store is None:
-            self._store = await open_store(config.state)
-        return self._store
-
     async def _receipt_key_of(self, config: Config) -> str:
         if config.feedback.key is not None:
             secret = config.feedback.key.encode()
             return blake2b(secret, digest_size=32, person=b"pointsman-rcpt").hexdigest()
-        store = await self._opened(config)
+        store = await self._state.open(config.state)
         return await store.setdefault("receipt_key", secrets.token_hex(32))
 
     # rewards
@@ -148,7 +148,7 @@ class Learning:
     @property
     def horizon_s(self) -> int:
         """Receipts issued before this can no longer be counted."""
-        return self._store.horizon_s if self._store is not None else 0
+        return self._state.store.horizon_s if self._state.store is not None else 0
 
     def knows(self, route: str, variant: str) -> bool:
         """Whether the route learns, and the variant takes part in it."""
@@ -183,10 +183,10 @@ class Learning:
     async def _count(
         self, batch: Sequence[tuple[Sequence[Reward], asyncio.Future[list[bool]]]]
     ) -> None:
-        if self._store is None:
+        if self._state.store is None:
             raise StateError("no state store is open")
         flat = [reward for rewards, _ in batch for reward in rewards]
-        numbers = iter(await self._store.claim(flat))
+        numbers = iter(await self._state.store.claim(flat))
         for rewards, done in batch:
             counted = [self._observe(reward, next(numbers)) for reward in rewards]
             if not done.done():
@@ -218,16 +218,16 @@ class Learning:
         for ticks in itertools.count(1):
             await asyncio.sleep(TICK_S)
             await self.tick()
-            if ticks % _PURGE_EVERY_TICKS == 0 and self._store is not None:
+            if ticks % _PURGE_EVERY_TICKS == 0 and self._state.store is not None:
                 try:
-                    await self._store.purge(int(self._now() - window_s()))
+                    await self._state.store.purge(int(self._now() - window_s()))
                 except StateError as error:
                     logs.event(log, "state_not_purged", severity=logging.ERROR, error=str(error))
 
     async def tick(self) -> None:
         """Work out, save and push the weights of every route that counted something."""
         lessons = [lesson for lesson in self._lessons.values() if lesson.is_new]
-        if not lessons or self._store is None:
+        if not lessons or self._state.store is None:
             return
         weights: list[dict[str, float]] = []
         records: list[Learned] = []
@@ -237,7 +237,7 @@ class Learning:
             records.append(Learned(lesson.route, lesson.kind, dump, lesson.seq))
             lesson.is_new = False
         try:
-            await self._store.save(records)
+            await self._state.store.save(records)
         except StateError as error:
             for lesson in lessons:
                 lesson.is_new = True
@@ -258,9 +258,7 @@ class Learning:
         self._is_failing = error is not None
 
     async def close(self) -> None:
-        """Count what is pending, save, and let go of the store."""
+        """Count what is pending, and save."""
         if self._lane is not None:
             await self._lane
         await self.tick()
-        if self._store is not None:
-            await self._store.close()

@@ -20,6 +20,7 @@ from router.control.endpoints import State
 from router.control.plane import Plane
 from router.control.worker import WorkerState
 from router.messages import COUNTERS, GAUGES, LATENCY_BOUNDS_S
+from router.rollouts.state import Outcome, Phase
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -46,6 +47,8 @@ class PlaneCollector(Collector):
         yield from self._endpoints()
         yield from self._certificates()
         yield from self._learning()
+        yield from self._notifications()
+        yield from self._rollouts()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: series are known only at a scrape."""
@@ -185,6 +188,14 @@ class PlaneCollector(Collector):
             value=certificates.reload_failures,
         )
 
+    def _notifications(self) -> Iterator[Metric]:
+        yield _counter(
+            "pointsman_notifications_total",
+            "Events of rollouts for those who want to know, by outcome.",
+            ("target", "outcome"),
+            self._plane.webhooks.counts,
+        )
+
     def _learning(self) -> Iterator[Metric]:
         plane = self._plane
         weight = GaugeMetricFamily(
@@ -192,7 +203,7 @@ class PlaneCollector(Collector):
             "A variant's share of its route's traffic, 0 to 1.",
             labels=("route", "variant"),
         )
-        moved = plane.learning.weights()
+        moved = plane.weights()
         for route in plane.snapshot.loaded.config.routes:
             weights = moved.get(route.name, {})
             for variant in route.options.variants():
@@ -205,6 +216,56 @@ class PlaneCollector(Collector):
             "Rewards posted, by route (empty when not known) and result.",
             ("route", "result"),
             plane.feedback,
+        )
+
+    def _rollouts(self) -> Iterator[Metric]:
+        rollouts = self._plane.rollouts
+        phase = GaugeMetricFamily(
+            "pointsman_rollout_phase",
+            "1 for the phase that a rollout is in, 0 for the others.",
+            labels=("route", "phase"),
+        )
+        step = GaugeMetricFamily(
+            "pointsman_rollout_step",
+            "The step a rollout is at, from 1; 0 before the first.",
+            labels=("route",),
+        )
+        weight = GaugeMetricFamily(
+            "pointsman_rollout_weight",
+            "A variant's share as the rollout has it, 0 to 1.",
+            labels=("route", "variant"),
+        )
+        leads = GaugeMetricFamily(
+            "pointsman_rollout_leader", "1 when this router moves the rollout.", labels=("route",)
+        )
+        stalled = GaugeMetricFamily(
+            "pointsman_rollout_stalled",
+            "1 when a rollout stands still because its state cannot be read or written.",
+            labels=("route",),
+        )
+        check = GaugeMetricFamily(
+            "pointsman_rollout_check",
+            "1 for what a check of the guard says, 0 for the others.",
+            labels=("route", "check", "outcome"),
+        )
+        for one in rollouts.all():
+            for name in Phase:
+                phase.add_metric((one.route, name), float(one.state.phase is name))
+            step.add_metric((one.route,), one.state.step + 1)
+            for variant, share in one.stage.weights.items():
+                weight.add_metric((one.route, variant), share)
+            leads.add_metric((one.route,), float(one.fence is not None))
+            stalled.add_metric((one.route,), float(bool(one.trouble)))
+            for row in one.checks():
+                for outcome in Outcome:
+                    said = float(outcome == row["outcome"])
+                    check.add_metric((one.route, row["check"], outcome), said)
+        yield from (phase, step, weight, leads, stalled, check)
+        yield _counter(
+            "pointsman_rollout_events_total",
+            "What rollouts did, as far as this router wrote it.",
+            ("route", "kind"),
+            rollouts.ledger.counts,
         )
 
 

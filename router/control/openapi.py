@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 from router import __version__
+from router.control import schemas
+from router.rollouts.state import Action
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
@@ -27,116 +29,6 @@ def _problems(*statuses: tuple[int, str]) -> dict[str, Any]:
 
 
 _TEXT: Final[dict[str, Any]] = {"text/plain": {"schema": {"type": "string"}}}
-_OBJECT: Final[dict[str, Any]] = {"type": "object"}
-_REWARD: Final[dict[str, Any]] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["receipt", "reward"],
-    "properties": {
-        "receipt": {"type": "string", "description": "the value of x-router-receipt"},
-        "reward": {"oneOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]},
-    },
-}
-_ROUTE: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["name", "policy", "match", "variants", "shadows", "learned"],
-    "properties": {
-        "name": {"type": "string"},
-        "policy": {"type": "string"},
-        "match": _OBJECT,
-        "variants": {"type": "array", "items": {"$ref": "#/components/schemas/Variant"}},
-        "shadows": {"type": "array", "items": _OBJECT},
-        "learned": {"type": ["object", "null"]},
-    },
-}
-_VARIANT: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["name", "state", "weight", "requests", "codes", "share", "p50_s", "p99_s"],
-    "properties": {
-        "name": {"type": "string"},
-        "state": {"enum": ["active", "drain", "off"]},
-        "weight": {"type": "number", "minimum": 0, "maximum": 1},
-        "requests": {"type": "integer"},
-        "codes": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "share": {"type": ["number", "null"]},
-        "p50_s": {"type": ["number", "null"]},
-        "p99_s": {"type": ["number", "null"]},
-    },
-}
-_ENDPOINT: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": [
-        "url",
-        "weight",
-        "state",
-        "since",
-        "reason",
-        "checked",
-        "ejected_by",
-        "in_flight",
-        "addresses",
-        "addresses_since",
-        "resolve_failure",
-        "resolve_failing_since",
-    ],
-    "properties": {
-        "url": {"type": "string"},
-        "weight": {"type": "number"},
-        "state": {"enum": ["up", "down", "draining", "ejected"]},
-        "since": {"type": ["string", "null"], "format": "date-time"},
-        "reason": {"type": ["string", "null"]},
-        "checked": {"type": "boolean"},
-        "ejected_by": {"type": "integer", "description": "workers that eject it"},
-        "in_flight": {"type": ["integer", "null"], "description": "requests, while it drains"},
-        "addresses": {"type": "array", "items": {"type": "string"}},
-        "addresses_since": {"type": ["string", "null"], "format": "date-time"},
-        "resolve_failure": {"type": ["string", "null"]},
-        "resolve_failing_since": {"type": ["string", "null"], "format": "date-time"},
-    },
-}
-_BACKEND: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["endpoints"],
-    "properties": {
-        "endpoints": {"type": "array", "items": {"$ref": "#/components/schemas/Endpoint"}}
-    },
-}
-_STATUS: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": [
-        "version", "phase", "started_at", "listen", "admin", "generation", "config",
-        "last_reload", "workers", "worker_restarts", "routes", "backends",
-    ],
-    "properties": {
-        "version": {"type": "string"},
-        "phase": {"enum": ["starting", "ready", "draining"]},
-        "started_at": {"type": "string", "format": "date-time"},
-        "listen": {"type": "string"},
-        "admin": {"type": "string"},
-        "generation": {"type": "integer"},
-        "config": _OBJECT,
-        "last_reload": {"type": ["object", "null"]},
-        "workers": {"type": "array", "items": _OBJECT},
-        "worker_restarts": {"type": "integer"},
-        "routes": {"type": "array", "items": {"$ref": "#/components/schemas/Route"}},
-        "backends": {
-            "type": "object",
-            "additionalProperties": {"$ref": "#/components/schemas/Backend"},
-        },
-    },
-}  # fmt: skip
-_PROBLEM_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "RFC 9457 problem details",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    },
-}
-
 _GUARD: Final = ((401, "the token is missing"), (403, "the token or the origin is wrong"))
 
 _FEEDBACK: Final[dict[str, Any]] = {
@@ -146,13 +38,13 @@ _FEEDBACK: Final[dict[str, Any]] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"oneOf": [_REWARD, {"type": "array", "items": _REWARD}]}
+                "schema": {"oneOf": [schemas.REWARD, {"type": "array", "items": schemas.REWARD}]}
             },
             "application/x-ndjson": {"schema": {"type": "string"}},
         },
     },
     "responses": {
-        "200": _answer("Taken; a batch lists the result of each", _json(_OBJECT)),
+        "200": _answer("Taken; a batch lists the result of each", _json(schemas.OBJECT)),
         **_problems(
             (400, "malformed"),
             _GUARD[0],
@@ -170,7 +62,7 @@ _RELOAD: Final[dict[str, Any]] = {
     "summary": "Read the config file again",
     "security": [{"token": []}],
     "responses": {
-        "200": _answer("In force, or unchanged", _json(_OBJECT)),
+        "200": _answer("In force, or unchanged", _json(schemas.OBJECT)),
         **_problems(*_GUARD, (422, "refused; `errors` says why")),
     },
 }
@@ -179,9 +71,49 @@ _RESTART: Final[dict[str, Any]] = {
     "summary": "Replace every worker by a new process, one after the other",
     "security": [{"token": []}],
     "responses": {
-        "200": _answer("Every new worker serves", _json(_OBJECT)),
+        "200": _answer("Every new worker serves", _json(schemas.OBJECT)),
         **_problems(*_GUARD, (409, "stopping, not done with the restart before, or it failed")),
     },
+}
+
+_STEER: Final[dict[str, Any]] = {
+    "summary": "Steer the rollout of a route",
+    "security": [{"token": []}],
+    "requestBody": {
+        "required": False,
+        "content": _json(
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "reason": {"type": "string", "maxLength": 1000},
+                    "by": {"type": "string", "maxLength": 200, "description": "who asks"},
+                    "weights": {
+                        "type": ["object", "null"],
+                        "description": "of `weights` only: variant -> share, 0.2 or 20%",
+                    },
+                },
+            }
+        ),
+    },
+    "responses": {
+        "200": _answer(
+            "Done, or so already: `note` says what, `rollout` stands", _json(schemas.OBJECT)
+        ),
+        **_problems(
+            (400, "malformed"),
+            *_GUARD,
+            (404, "no such route"),
+            (409, "the route has no rollout, or the action makes no sense now"),
+            (413, "too long"),
+            (503, "the state store cannot be written; nothing is changed"),
+        ),
+    },
+}
+_WANTED: Final[dict[str, Any]] = {
+    "after": {"type": "integer", "minimum": 0},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    "route": {"type": "string"},
 }
 
 
@@ -201,7 +133,9 @@ def _endpoints(summary: str, *problems: tuple[int, str]) -> dict[str, Any]:
         "security": [{"token": []}],
         "requestBody": {"required": True, "content": _json(question)},
         "responses": {
-            "200": _answer("Done, or so already: what is meant and its state", _json(_OBJECT)),
+            "200": _answer(
+                "Done, or so already: what is meant and its state", _json(schemas.OBJECT)
+            ),
             **_problems((400, "malformed"), *_GUARD, (404, "no such endpoint"), *problems),
         },
     }
@@ -237,6 +171,31 @@ DOCUMENT: Final[dict[str, Any]] = {
                 s404=_answer("No such route", _PROBLEM),
             ),
         },
+        "/routes/{name}/{action}": {
+            "parameters": [
+                {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+                {
+                    "name": "action",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"enum": [action.value for action in Action]},
+                },
+            ],
+            "post": _STEER,
+        },
+        "/events": {
+            "parameters": [
+                {"name": name, "in": "query", "required": False, "schema": schema}
+                for name, schema in _WANTED.items()
+            ],
+            "get": {
+                "summary": "The audit log",
+                "responses": {
+                    "200": _answer("Oldest first", _json(schemas.OBJECT)),
+                    **_problems((400, "malformed"), (503, "the state store cannot be read")),
+                },
+            },
+        },
         "/feedback": {"post": _FEEDBACK},
         "/reload": {"post": _RELOAD},
         "/restart": {"post": _RESTART},
@@ -244,17 +203,19 @@ DOCUMENT: Final[dict[str, Any]] = {
             "post": _endpoints("Give an endpoint nothing new", (409, "nothing else would serve"))
         },
         "/endpoints/undrain": {"post": _endpoints("Use a drained endpoint again")},
-        "/openapi.json": {"get": _get("This document", _json(_OBJECT))},
+        "/openapi.json": {"get": _get("This document", _json(schemas.OBJECT))},
     },
     "components": {
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         "schemas": {
-            "Status": _STATUS,
-            "Route": _ROUTE,
-            "Variant": _VARIANT,
-            "Backend": _BACKEND,
-            "Endpoint": _ENDPOINT,
-            "Problem": _PROBLEM_SCHEMA,
+            "Status": schemas.STATUS,
+            "Route": schemas.ROUTE,
+            "Rollout": schemas.ROLLOUT,
+            "Event": schemas.EVENT,
+            "Variant": schemas.VARIANT,
+            "Backend": schemas.BACKEND,
+            "Endpoint": schemas.ENDPOINT,
+            "Problem": schemas.PROBLEM_SCHEMA,
         },
     },
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from router.control.actions import line_of
 from router.control.client import AdminError, ask
 from router.logs import escaped
 from router.units import format_share
@@ -56,6 +57,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         ["ROUTE", "POLICY", "VARIANT", "STATE", "WEIGHT", "SHARE", "REQUESTS", "P50", "P99"],
         list(_variant_rows(document)),
     )
+    yield from _rollout_lines(document)
     yield ""
     yield from _columns(
         ["BACKEND", "ENDPOINT", "STATE", "SINCE", "REASON", "ADDRESSES"],
@@ -78,6 +80,20 @@ def _variant_rows(document: dict[str, Any]) -> Iterator[list[str]]:
                 _milliseconds(variant["p50_s"]),
                 _milliseconds(variant["p99_s"]),
             ]
+
+
+def _rollout_lines(document: dict[str, Any]) -> Iterator[str]:
+    rollouts = [(r["name"], r["rollout"]) for r in document["routes"] if r["rollout"] is not None]
+    if rollouts:
+        yield ""
+    for route, rollout in rollouts:
+        yield f"rollout {line_of(route, rollout)}"
+        if rollout["stalled"] is not None:
+            yield f"  STANDS STILL: {rollout['stalled']}"
+        if rollout["reason"]:
+            yield f"  since {rollout['since'] or '-'}: {rollout['reason']}"
+        for check in rollout["checks"]:
+            yield f"  {check['check']} {check['outcome']}: {check['reason']}"
 
 
 def _endpoint_rows(document: dict[str, Any]) -> Iterator[list[str]]:

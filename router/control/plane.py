@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from router.config import Loaded
+from router.control.audit import Audit
 from router.control.certificates import Certificates
 from router.control.endpoints import Endpoints
 from router.control.learning import Learning
+from router.control.rollouts import Rollouts
+from router.control.state import StateHolder
 from router.control.supervisor import Supervisor
 from router.control.totals import Totals
+from router.control.webhooks import Webhooks
 from router.messages import Listening
 
 
@@ -56,13 +60,28 @@ class Plane:
     listening: Listening
     snapshot: Snapshot
     totals: Totals
+    state: StateHolder
     learning: Learning
     supervisor: Supervisor
     endpoints: Endpoints
+    audit: Audit
+    rollouts: Rollouts
     certificates: Certificates
+    webhooks: Webhooks
     started_at_s: float
     phase: Phase = Phase.STARTING
     last_reload: ReloadRecord | None = None
     last_success_at_s: float = 0.0
     reloads: Counter[str] = field(default_factory=Counter)
     feedback: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Route -> variant -> weight, where they are not those of the YAML."""
+        return self.learning.weights() | self.rollouts.weights()
+
+    async def restart(self, by: str) -> int:
+        """Replace every worker; how many. See `Supervisor.restart`."""
+        timeout_s = self.snapshot.loaded.config.drain_timeout
+        workers = await self.supervisor.restart(timeout_s)
+        await self.audit.note("restart", by, f"{workers} workers are new")
+        return workers

@@ -15,42 +15,25 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from router import handover, logs
 from router.config import Loaded
-from router.control.certificates import Certificates
-from router.control.desk import FeedbackDesk
-from router.control.endpoints import Endpoints
-from router.control.feedback import Feedback
 from router.control.files import check_open_files, raise_open_files
-from router.control.learning import Learning
 from router.control.notify import Notifier
-from router.control.plane import Phase, Plane, Snapshot
-from router.control.probe import EndpointProbe, Target
-from router.control.reload import FIRST_GENERATION, Reloader
-from router.control.resolver import look_up
+from router.control.plane import Phase
+from router.control.reload import Reloader
 from router.control.sockets import bind_admin, bind_listeners
-from router.control.supervisor import RestartRefused, Supervisor
-from router.control.totals import Totals
-from router.control.worker import Launch, Worker, WorkerEvents
+from router.control.supervisor import RestartRefused
+from router.control.wiring import Wiring
+from router.errors import StateError
 from router.handover import address_of
-from router.messages import (
-    Ejection,
-    EndpointState,
-    Listening,
-    PemFiles,
-    Prepare,
-    Stats,
-    Weights,
-)
+from router.messages import Listening
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -94,7 +77,6 @@ class Program:
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
-        self._probe: EndpointProbe | None = None
         self._admin_socket = bind_admin(config.admin.listen)
         self._taken = handover.take(config.listen, workers)
         self._listeners: tuple[socket.socket, ...] = ()
@@ -103,49 +85,13 @@ class Program:
         except BaseException:
             self._admin_socket.close()
             raise
-        self._plane = self._build_plane()
+        listening = Listening(address_of(self._listeners[0]), address_of(self._admin_socket))
+        self._wiring = Wiring(start.loaded, start.worker_command, listening, self._listeners)
+        self._plane = self._wiring.plane
         self._holder = handover.Holder(
             self._plane.listening.listen, lambda: self._listeners, lambda: None
         )
-        self._feedback = Feedback(
-            self._plane.learning,
-            lambda: self._plane.snapshot.loaded.config.feedback,
-            time.time,
-            self._count_feedback,
-        )
-        self._desk = FeedbackDesk(self._feedback)
         self._reloader = Reloader(self._plane, start.path, start.env)
-
-    def _build_plane(self) -> Plane:
-        loaded = self._start.loaded
-        options = loaded.config.logging
-        has_spare = loaded.config.spare_worker
-        now_s = time.time()
-        return Plane(
-            listening=Listening(address_of(self._listeners[0]), address_of(self._admin_socket)),
-            snapshot=Snapshot(loaded, FIRST_GENERATION, now_s),
-            totals=Totals(),
-            learning=Learning(self._push, time.time),
-            supervisor=Supervisor(
-                Launch(self._start.worker_command, options.format, options.level, has_spare),
-                self._listeners,
-                self._current,
-                WorkerEvents(
-                    self._on_stats, lambda *asked: self._desk.on_feedback(*asked), self._on_ejection
-                ),
-                self._on_death,
-                lambda: self._plane.snapshot.loaded.config.hang_timeout,
-            ),
-            endpoints=Endpoints(
-                self._push,
-                self._check,
-                look_up,
-                Random(),  # noqa: S311 - spreads checks in time, guards nothing
-            ),
-            certificates=Certificates(self._push, loaded),
-            started_at_s=now_s,
-            last_success_at_s=now_s,
-        )
 
     # life
 
@@ -177,6 +123,8 @@ class Program:
         plane = self._plane
         config = plane.snapshot.loaded.config
         plane.learning.adopt(await plane.learning.build(config))
+        plane.webhooks.adopt(config.notify)
+        await plane.rollouts.adopt(await plane.rollouts.build(config))
         workers = asyncio.create_task(plane.supervisor.start(), name="start-workers")
         try:
             await asyncio.sleep(0.01)  # they are spawned; the imports below run beside theirs
@@ -187,6 +135,8 @@ class Program:
         plane.endpoints.adopt(config)
         plane.phase = Phase.READY
         self._background(plane.learning.run(self._window_s), "learning")
+        self._background(plane.rollouts.run(), "rollouts")
+        self._background(self._wiring.gates.run(), "gates")
         self._background(self._watch(), "watch")
         watching = plane.certificates.watch(self._reloader.alone)
         self._background(watching, "certificates")
@@ -210,7 +160,7 @@ class Program:
         api = admin.AdminApi(
             self._plane,
             self._reloader,
-            self._feedback,
+            self._wiring.feedback,
             lambda: self._plane.snapshot.loaded.config.feedback,
             self._plane.snapshot.loaded.config.admin.token,
         )
@@ -275,15 +225,18 @@ class Program:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._desk.close()
+        await self._wiring.desk.close()
         await plane.endpoints.close()
-        if self._probe is not None:
-            await self._probe.close()
+        await self._wiring.close()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._reloader.settle()
         self._admin_socket.close()
         await plane.learning.close()
+        try:
+            await plane.state.close()
+        except StateError as error:
+            logs.event(log, "state_not_closed", severity=logging.WARNING, error=str(error))
 
     # background
 
@@ -313,50 +266,13 @@ class Program:
 
     async def _restart(self) -> None:
         with contextlib.suppress(RestartRefused):  # it is logged
-            await self._plane.supervisor.restart(self._plane.snapshot.loaded.config.drain_timeout)
+            await self._plane.restart("signal")
 
     def _summary(self) -> str:
         return f"ready: {len(self._listeners)} workers, config {self._plane.snapshot.generation}"
 
     def _window_s(self) -> float:
         return self._plane.snapshot.loaded.config.feedback.window
-
-    async def _check(self, target: Target) -> str | None:
-        if self._probe is None:
-            self._probe = EndpointProbe(self._plane.certificates.of_backend)
-        return await self._probe(target)
-
-    # to and from workers
-
-    def _push(self, message: Weights | EndpointState | PemFiles) -> None:
-        self._plane.supervisor.push(message)
-
-    def _current(self) -> Prepare:
-        plane = self._plane
-        return Prepare(
-            generation=plane.snapshot.generation,
-            document=plane.snapshot.loaded.document,
-            weights=plane.learning.weights(),
-            endpoints=plane.endpoints.states(plane.snapshot.loaded.config),
-            receipt_key=plane.learning.receipt_key,
-            pem=plane.certificates.pem,
-        )
-
-    def _on_stats(self, worker: Worker, stats: Stats) -> None:
-        # by process: during a restart two of them are the same worker
-        self._plane.totals.add(replace(stats, worker=worker.pid))
-        if worker.generation:  # not a spare, nor one that is being started: these hold nothing
-            self._plane.endpoints.on_stats(worker.pid, stats)
-
-    def _on_ejection(self, worker: Worker, ejection: Ejection) -> None:
-        self._plane.endpoints.on_ejection(worker.pid, ejection)
-
-    def _on_death(self, worker: Worker) -> None:
-        self._plane.totals.forget_gauges(worker.pid)
-        self._plane.endpoints.forget_worker(worker.pid)
-
-    def _count_feedback(self, route: str, result: str) -> None:
-        self._plane.feedback[route, result] += 1
 
 
 def _worker_count(workers: int | str) -> int:

@@ -100,7 +100,8 @@ local p, route, revision, fence = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(
 local kept = redis.call('HGET', p..'rollouts', route)
 if kept then
   local known = cjson.decode(kept)
-  if known.revision ~= revision - 1 or known.fence > fence then return false end
+  if known.revision ~= revision - 1 then return false end
+  if known.fence > fence and fence ~= 0 then return false end  -- 0: NO_FENCE
 elseif revision ~= 1 then
   return false
 end

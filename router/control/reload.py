@@ -4,7 +4,8 @@ Owns the order of its steps and the record of how it went; one at a time. Strate
 
 1. Read, validate and build as a trial here. Nothing has changed yet.
 2. Refuse by name what cannot change while the program runs.
-3. Build learners, then have every worker build the trial. One objection: all forget it.
+3. Build learners and rollouts, then have every worker build the trial. One objection: all
+   forget it.
 4. Swap: one assignment here, one in each worker. From here on it cannot fail.
 
 A refused file changes nothing but a log line, a metric and `/status`.
@@ -51,10 +52,10 @@ class Reloader:
         # a number is never used twice, so that a late answer to a refused trial is told apart
         self._generations = itertools.count(FIRST_GENERATION + 1)
 
-    async def reload(self, trigger: str) -> ReloadRecord:
+    async def reload(self, trigger: str, by: str = "") -> ReloadRecord:
         """Put the file in force, or leave everything as it is. Never raises on a bad file.
 
-        `trigger` says who asked: `file`, `signal` or `api`.
+        `trigger` says what asked: `file`, `signal` or `api`; `by` who did, where that is known.
         """
         async with self._lock:
             began_s = time.monotonic()
@@ -68,6 +69,9 @@ class Reloader:
                 result, errors = "refused", (f"internal error: {error}",)
             record = ReloadRecord(result, time.time(), trigger, errors)
             self._record(record, time.monotonic() - began_s)
+            if record.result == "success":
+                digest = self._plane.snapshot.loaded.digest[:12]
+                await self._plane.audit.note("reload", by or trigger, f"config {digest} in force")
             return record
 
     async def alone(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -103,6 +107,7 @@ class Reloader:
         plane, config = self._plane, loaded.config
         try:
             learners = await plane.learning.build(config)
+            rollouts = await plane.rollouts.build(config)
         except StartError as error:
             raise Refused(str(error)) from error
         generation = next(self._generations)
@@ -113,15 +118,19 @@ class Reloader:
                 Prepare(
                     generation=generation,
                     document=loaded.document,
-                    weights=learners.weights(),
+                    weights=learners.weights() | rollouts.weights(),
                     endpoints=plane.endpoints.states(config),
                     receipt_key=learners.receipt_key,
                     pem=dict(loaded.pem),
+                    held=rollouts.held(),
+                    workers=plane.supervisor.size,
                 )
             )
             if objections:
                 plane.supervisor.discard(generation)
                 raise Refused(*objections)
+            plane.webhooks.adopt(config.notify)
+            await plane.rollouts.adopt(rollouts)  # writes what begins, before anybody acts on it
             plane.snapshot = Snapshot(loaded, generation, time.time())
             plane.certificates.adopt(loaded)
             plane.learning.adopt(learners)

@@ -5,6 +5,8 @@ Strategy:
 1. Work runs in one thread of its own; the loop never waits for a disk.
 2. A transaction is on the disk when its method returns (WAL, `synchronous = FULL`).
 3. The file is held exclusively: two routers on one file would act on each other's state.
+4. A file of an earlier schema is brought up to date when it is opened, in one transaction; nothing
+   that is in it is lost. One of a later schema is refused.
 """
 
 import asyncio
@@ -13,13 +15,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from router.control.store import Learned, Reward
+from router.control.store import EVENTS_MAX, NO_FENCE, KeptRollout, Learned, Reward
 from router.errors import StartError, StateError
+from router.rollouts.state import Event
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2 added `rollouts` and `events`. The schema makes what is missing: that is the migration."""
 _BUSY_TIMEOUT_S: Final = 2.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,6 +37,16 @@ CREATE TABLE IF NOT EXISTS rewards (
     route TEXT NOT NULL, variant TEXT NOT NULL, reward REAL NOT NULL, issued_s INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS rewards_issued_s ON rewards (issued_s);
+CREATE TABLE IF NOT EXISTS rollouts (
+    route TEXT PRIMARY KEY, digest TEXT NOT NULL, revision INTEGER NOT NULL,
+    fence INTEGER NOT NULL, state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, route TEXT NOT NULL, kind TEXT NOT NULL,
+    who TEXT NOT NULL, at_s REAL NOT NULL, reason TEXT NOT NULL, generation INTEGER NOT NULL,
+    before TEXT NOT NULL, after TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_route ON events (route, seq);
 """
 
 _T = TypeVar("_T")
@@ -136,6 +151,52 @@ class SqliteStore:
 
         return await self._transaction(work)
 
+    async def rollout(self, route: str) -> KeptRollout | None:
+        def work(connection: sqlite3.Connection) -> KeptRollout | None:
+            row = connection.execute(
+                "SELECT digest, revision, state FROM rollouts WHERE route = ?", (route,)
+            ).fetchone()
+            return row and KeptRollout(route, row[0], row[1], json.loads(row[2]))
+
+        return await self._transaction(work)
+
+    async def keep_rollout(
+        self, kept: KeptRollout, fence: int, events: Sequence[Event]
+    ) -> list[Event] | None:
+        def work(connection: sqlite3.Connection) -> list[Event] | None:
+            before, fenced = connection.execute(
+                "SELECT revision, fence FROM rollouts WHERE route = ?", (kept.route,)
+            ).fetchone() or (0, fence)
+            if before != kept.revision - 1 or (fenced > fence and fence != NO_FENCE):
+                return None
+            connection.execute(
+                "INSERT OR REPLACE INTO rollouts (route, digest, revision, fence, state)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (kept.route, kept.digest, kept.revision, fence, json.dumps(kept.state)),
+            )
+            return _append(connection, events)
+
+        return await self._transaction(work)
+
+    async def append_events(self, events: Sequence[Event]) -> list[Event]:
+        return await self._transaction(lambda connection: _append(connection, events))
+
+    async def events(
+        self, *, after: int | None = None, limit: int = 100, route: str | None = None
+    ) -> list[Event]:
+        order = "DESC" if after is None else "ASC"
+
+        def work(connection: sqlite3.Connection) -> list[Event]:
+            rows = connection.execute(
+                f"SELECT {_EVENT}, seq FROM events WHERE seq > ? AND (? IS NULL OR route = ?)"  # noqa: S608 - constants only
+                f" ORDER BY seq {order} LIMIT ?",
+                (after or 0, route, route, limit),
+            )
+            found = [_event(row) for row in rows]
+            return found[::-1] if after is None else found
+
+        return await self._transaction(work)
+
     async def close(self) -> None:
         if not self._is_closed:
             await self._run(lambda: self._connection.close())
@@ -156,20 +217,26 @@ class SqliteStore:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
-            self._check_version(connection)
+            self._bring_up_to_date(connection)
             self.horizon_s = int(self._get(connection, "horizon_s") or 0)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
-        version = self._get(connection, "schema_version")
-        if version is None:
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        with _Transaction(connection):
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'")
+            if tables.fetchone() is not None:
+                self._check_version(connection)
+            for statement in _SCHEMA.split(";"):  # `executescript` would commit by itself
+                connection.execute(statement)
             self._put(connection, "schema_version", str(SCHEMA_VERSION))
-        elif version != str(SCHEMA_VERSION):
-            raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION}")
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = self._get(connection, "schema_version") or "1"
+        if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+            raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION} at most")
 
     @staticmethod
     def _get(connection: sqlite3.Connection, name: str) -> str | None:
@@ -195,6 +262,29 @@ class SqliteStore:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except (sqlite3.Error, OSError) as error:
             raise StateError(str(error)) from error
+
+
+_EVENT: Final = "route, kind, who, at_s, reason, generation, before, after"
+
+
+def _append(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Event]:
+    """Write audit lines, and forget those that are too many."""
+    numbered: list[Event] = []
+    for event in events:
+        row = (event.route, event.kind, event.by, event.at_s, event.reason, event.generation)
+        seq = connection.execute(
+            f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",  # noqa: S608 - a constant
+            (*row, json.dumps(dict(event.before)), json.dumps(dict(event.after))),
+        ).fetchone()[0]
+        numbered.append(replace(event, seq=seq))
+    if numbered:
+        connection.execute("DELETE FROM events WHERE seq <= ?", (numbered[-1].seq - EVENTS_MAX,))
+    return numbered
+
+
+def _event(row: Sequence[Any]) -> Event:
+    *_, before, after, seq = row
+    return Event(*row[:6], before=json.loads(before), after=json.loads(after), seq=seq)
 
 
 class _Transaction:

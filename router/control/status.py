@@ -1,7 +1,6 @@
 """`/status` and `/routes`: the plane as a JSON document for people and for the command line."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from router import __version__
@@ -9,6 +8,7 @@ from router.config.backends import Endpoint
 from router.config.model import Route
 from router.control.plane import Plane
 from router.control.resolver import Resolved
+from router.control.steering import shown, timestamp
 from router.control.totals import VariantTotals
 
 _Figures = Mapping[tuple[str, str], VariantTotals]
@@ -20,14 +20,14 @@ def status(plane: Plane) -> dict[str, Any]:
     return {
         "version": __version__,
         "phase": plane.phase,
-        "started_at": _time(plane.started_at_s),
+        "started_at": timestamp(plane.started_at_s),
         "listen": plane.listening.listen,
         "admin": plane.listening.admin,
         "generation": snapshot.generation,
         "config": {
             "source": snapshot.loaded.source,
             "digest": snapshot.loaded.digest,
-            "loaded_at": _time(snapshot.loaded_at_s),
+            "loaded_at": timestamp(snapshot.loaded_at_s),
             "warnings": [str(warning) for warning in snapshot.loaded.warnings],
         },
         "last_reload": _last_reload(plane),
@@ -43,7 +43,7 @@ def status(plane: Plane) -> dict[str, Any]:
 
 def routes(plane: Plane) -> list[dict[str, Any]]:
     """Every route, in the order of the file."""
-    figures, weights = plane.totals.by_variant(), plane.learning.weights()
+    figures, weights = plane.totals.by_variant(), plane.weights()
     return [
         _route(plane, item, figures, weights.get(item.name, {}))
         for item in plane.snapshot.loaded.config.routes
@@ -54,7 +54,7 @@ def route(plane: Plane, name: str) -> dict[str, Any] | None:
     """One route, None when there is no such."""
     for item in plane.snapshot.loaded.config.routes:
         if item.name == name:
-            weights = plane.learning.weights().get(name, {})
+            weights = plane.weights().get(name, {})
             return _route(plane, item, plane.totals.by_variant(), weights)
     return None
 
@@ -62,6 +62,7 @@ def route(plane: Plane, name: str) -> dict[str, Any] | None:
 def _route(
     plane: Plane, item: Route, figures: _Figures, weights: Mapping[str, float]
 ) -> dict[str, Any]:
+    rollout = plane.rollouts.of(item.name)
     return {
         "name": item.name,
         "policy": item.options.kind,
@@ -69,6 +70,7 @@ def _route(
         "variants": _variants(item, figures, weights),
         "shadows": [{"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow],
         "learned": plane.learning.summary(item.name),
+        "rollout": None if rollout is None else shown(rollout),
     }
 
 
@@ -118,7 +120,7 @@ def _workers(plane: Plane) -> list[dict[str, Any]]:
             "worker": worker.slot,
             "pid": worker.pid,
             "state": worker.state,
-            "since": _time(worker.since_s),
+            "since": timestamp(worker.since_s),
             "generation": worker.generation,
         }
         for worker in plane.supervisor.workers()
@@ -132,15 +134,11 @@ def _last_reload(plane: Plane) -> dict[str, Any] | None:
     return {
         "success": record.is_success,
         "result": record.result,
-        "at": _time(record.at_s),
+        "at": timestamp(record.at_s),
         "trigger": record.trigger,
         "errors": list(record.errors),
     }
 
 
-def _time(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
-
-
 def _time_if_known(at_s: float | None) -> str | None:
-    return None if at_s is None else _time(at_s)
+    return None if at_s is None else timestamp(at_s)

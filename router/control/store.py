@@ -25,6 +25,10 @@ from router.rollouts.state import Event
 EVENTS_MAX: Final = 100_000
 """Audit lines kept: years of rollouts, about 50 MB."""
 
+NO_FENCE: Final = 0
+"""In place of a fence: what a person does through a router that does not lead. Only the revision
+must be right; whoever leads notices it, and goes on from there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reward:
@@ -105,7 +109,8 @@ class Store(Protocol):
         """Write a rollout and the audit lines of what it does, in one transaction.
 
         Returns the lines with their `seq`. None, and nothing is written, when the revision kept is
-        not the one before `kept.revision`, or was written under a higher `fence`.
+        not the one before `kept.revision`, or was written under a higher `fence` (unless this is
+        `NO_FENCE`).
         """
         ...
 

@@ -91,6 +91,11 @@ class Supervisor:
         self._tickets = itertools.count(1)
 
     @property
+    def size(self) -> int:
+        """How many workers there are to be."""
+        return len(self._slots)
+
+    @property
     def restarts(self) -> int:
         """Workers started in place of a dead one."""
         return self._shared.restarts

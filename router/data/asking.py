@@ -6,6 +6,7 @@
 3. An attempt that fails before the answer begins may be followed by another; which, when and how
    often is for `attempts.py`. What is needed for that is held, within `retry.buffer`.
 4. A variant without an endpoint that may be asked gives way to its policy's fallback, once.
+5. While its route is held a request waits, unassigned, in a `Line`; then it starts anew.
 """
 
 from time import monotonic
@@ -14,12 +15,18 @@ from typing import TYPE_CHECKING, Final
 from router.data.attempts import Attempts
 from router.data.bindings import RouteBinding, VariantBinding
 from router.data.endpoint import EndpointPool
+from router.data.holding import Line
 from router.data.mirror import Copies
 from router.data.roles import Call
 from router.data.upstream import Upstream
-from router.errors import NO_ENDPOINT, NO_ROUTE, Refusal
-from router.http1.body import LAST_CHUNK, encode_chunk
-from router.http1.request import CHUNKED, RequestHead, name_endpoint, write_request_head
+from router.errors import MALFORMED, NO_ENDPOINT, NO_ROUTE, Refusal
+from router.http1.body import LAST_CHUNK, ChunkedDecoder, encode_chunk
+from router.http1.request_head import (
+    CHUNKED,
+    RequestHead,
+    name_endpoint,
+    write_request_head,
+)
 from router.http1.response import ResponseHead
 from router.messages import Decision
 
@@ -53,6 +60,10 @@ class Asking(Call):
     _attempts: Attempts | None = None
     _copies: Copies | None = None
     _has_overflowed = False
+    line: Line | None = None
+    """Where it waits because its route is held."""
+    held_s = 0.0
+    """For how long it did."""
 
     def __init__(self, downstream: "Downstream", head: RequestHead) -> None:
         self.downstream = downstream
@@ -85,6 +96,9 @@ class Asking(Call):
             self.refuse(NO_ROUTE, "no route matches this host, path, method and headers")
             return
         binding = self._route = snapshot.bindings[route.index]
+        if binding.line is not None:
+            self._wait(binding.line, binding, payload, complete)
+            return
         decision = binding.assign(head, worker.random())
         variant = self.variant = binding.variants[decision.variant]
         reasons = variant.tally.reasons
@@ -122,7 +136,7 @@ class Asking(Call):
     def on_refused(self, refusal: Refusal, detail: str, failed: EndpointPool | None) -> None:
         if failed is not None and self._is_followed("connect", failed):
             return
-        if refusal is NO_ENDPOINT and self._has_fallen_back():
+        if refusal is NO_ENDPOINT and (self._has_fallen_back() or self._has_joined_line()):
             return
         self.refuse(refusal, detail)
 
@@ -136,7 +150,9 @@ class Asking(Call):
         self.is_request_complete = complete
         upstream = self.upstream
         if upstream is None:
-            if not self.is_answering:
+            if self.line is not None:
+                self.line.add(self, payload, complete)
+            elif not self.is_answering:
                 self._hold(data)
                 if not complete:  # else we read on, to see it when the client leaves
                     self.downstream.pause_reading()
@@ -265,6 +281,8 @@ class Asking(Call):
         self._has_overflowed = True
         key = ("pointsman_overflow_total", route.route.name, variant.name, to.name)
         self.worker.stats.counters[key] += 1
+        if variant.measures is not None:
+            variant.measures.count_overflow()
         if head.is_http10 and not head.host:  # it names an endpoint of the variant
             was = write_request_head(head, head.body_bytes, self.request_id)
             name_endpoint(head, to.pool.authority)
@@ -272,4 +290,33 @@ class Asking(Call):
             self.held[0] = now + self.held[0].removeprefix(was)
         self.variant = to
         self.submit()
+        return True
+
+    # 5. a held route
+
+    def _wait(self, line: Line, binding: RouteBinding, payload: bytes, complete: bool) -> None:
+        """The route is held: `start` is called again when it is not."""
+        head, bounds = self._head, binding.hold_bounds
+        assert bounds is not None  # noqa: S101 - a route without is never held
+        size_bytes = len(write_request_head(head, head.body_bytes, self.request_id)) + len(payload)
+        self.is_request_complete = complete
+        line.enter(self, payload, complete, size_bytes, bounds)
+
+    def _has_joined_line(self) -> bool:
+        """Its variant was taken out of service before an endpoint had the request, and the route is
+        held: then it waits like those that come now, as if it had not been assigned."""
+        route, head = self._route, self._head
+        assert route is not None  # noqa: S101 - a pool refused, so there was an assignment
+        binding = self.worker.snapshot.binding(route.route.name)
+        if binding is None or binding.line is None:
+            return False
+        self._end_attempts(is_answered=False)
+        start = write_request_head(head, head.body_bytes, self.request_id)
+        payload = b"".join(self.held).removeprefix(start)
+        if head.body_bytes == CHUNKED:
+            payload = ChunkedDecoder(MALFORMED).feed(payload)
+        self._route = binding
+        self.variant = self._decision = self._copies = None
+        self._has_overflowed = False
+        self._wait(binding.line, binding, payload, self.is_request_complete)
         return True

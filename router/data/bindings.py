@@ -1,7 +1,7 @@
 """A route table bound to one worker: routes joined to pools, tallies and mirrors.
 
 Built whole as a trial, put in force by one assignment (`Worker.snapshot`), never edited but for two
-references: a route's `assign` when a controller moves its weights, and nothing else.
+references of a route, when a controller moves its weights: `assign`, and `line` when it is held.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router.config.model import Shadow
+from router.data.holding import Line, share_of
+from router.data.measures import Measures
 from router.data.mirror import Mirror
 from router.data.pool import BackendPool
 from router.data.stats import Tally, WorkerStats
 from router.data.trust import NONE, Numbered
 from router.http1.forwarded import VIA
-from router.messages import Decision, Request
+from router.messages import Decision, Prepare, Request
+from router.policies.base import HoldBounds
 from router.receipts import names_of
 from router.table import Route, Table
 
@@ -33,6 +36,8 @@ class VariantBinding:
     receipt_names: bytes
     is_patient: bool
     """Something is to happen when no first byte comes for a while, other than the end."""
+    measures: Measures | None
+    """Where the route can have a rollout."""
     fallback: "VariantBinding | None" = None
     """Who answers when no endpoint is healthy."""
 
@@ -49,7 +54,15 @@ class RouteBinding:
     """Empty when the route gives no receipts."""
     is_idempotent: bool
     """Its requests may be acted on twice, whatever the method."""
+    hold_bounds: HoldBounds | None
+    """What of this worker may wait while the route is held; None: it never is."""
+    line: Line | None = None
+    """Where requests wait that arrive; None: it is not held."""
     weights_version: int = 0
+
+    def hold(self, line: Line | None) -> None:
+        """Requests that arrive wait in `line`, or, if it is None, do not."""
+        self.line = None if self.hold_bounds is None else line
 
 
 @dataclass(slots=True)
@@ -68,6 +81,11 @@ class Snapshot:
         """The binding of a route by name. Cost: linear, for control messages only."""
         return next((item for item in self.bindings if item.route.name == route), None)
 
+    @property
+    def held(self) -> set[str]:
+        """Names of the routes whose arriving requests wait."""
+        return {item.route.name for item in self.bindings if item.line is not None}
+
     def all_pools(self) -> list[BackendPool]:
         """Every pool, those of shadows included."""
         return [*self.pools.values(), *self.shadow_pools.values()]
@@ -80,21 +98,21 @@ class Snapshot:
 def bind(
     table: Table,
     earlier: Snapshot | None,
+    asked: Prepare,
     *,
     stats: WorkerStats,
-    weights: Mapping[str, Mapping[str, float]],
-    receipt_key: bytes,
     mint: Callable[[], str],
     random: Callable[[], float],
     open_pool: Callable[[str, bool], BackendPool],
+    line_of: Callable[[str], Line],
 ) -> Iterator[Snapshot]:
     """Bind `table`, yielding after every `SLICE` routes so that the caller can serve in between.
 
     The last snapshot yielded is whole (each is the same object). Pools of backends that did not
     change are those of `earlier`. Cost: 0.03 ms a route, mostly its assignment.
 
-    `weights`: route -> variant -> weight, where they are not those of the YAML. `open_pool` makes
-    the pool of a backend of `table.config` by name, for shadows or for answers.
+    `asked` says what the YAML does not. `open_pool` makes the pool of a backend of `table.config`
+    by name, for shadows or for answers. `line_of`: where the requests of a held route wait.
     """
     backends = table.config.backends
 
@@ -103,6 +121,7 @@ def bind(
         is_kept = pool is not None and pool.config == backends[name]
         return pool if pool is not None and is_kept else open_pool(name, is_shadow)
 
+    receipt_key = bytes.fromhex(asked.receipt_key)
     old_pools = earlier.pools if earlier else {}
     old_shadow_pools = earlier.shadow_pools if earlier else {}
     pools = {name: pool_of(name, old_pools, False) for name in backends}
@@ -112,7 +131,7 @@ def bind(
     for route in table.routes:
         if route.index % SLICE == 0:
             yield snapshot
-        assignment = route.build_assignment(mint, weights.get(route.name))
+        assignment = route.build_assignment(mint, asked.weights.get(route.name))
         learns = route.options.learner() is not None
         variants = {
             item.name: _bind_variant(route, item.name, pools[item.name], stats)
@@ -120,19 +139,20 @@ def bind(
         }
         for name, variant in variants.items():
             variant.fallback = variants.get(route.options.fallback(name) or "")
-        snapshot.bindings.append(
-            RouteBinding(
-                route=route,
-                assign=assignment.assign,
-                variants=variants,
-                mirrors=tuple(
-                    _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
-                    for shadow in route.config.shadow
-                ),
-                receipt_key=receipt_key if learns else b"",
-                is_idempotent=route.config.idempotent,
-            )
+        binding = RouteBinding(
+            route=route,
+            assign=assignment.assign,
+            variants=variants,
+            mirrors=tuple(
+                _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
+                for shadow in route.config.shadow
+            ),
+            receipt_key=receipt_key if learns else b"",
+            is_idempotent=route.config.idempotent,
+            hold_bounds=share_of(route.options.hold_bounds, asked.workers),
         )
+        binding.hold(line_of(route.name) if route.name in asked.held else None)
+        snapshot.bindings.append(binding)
     yield snapshot
 
 
@@ -144,7 +164,9 @@ def _bind_variant(route: Route, name: str, pool: BackendPool, stats: WorkerStats
         own_lines += b"x-router-route: %b\r\n" % route.name.encode()
     tally = stats.tally(route.name, name)
     is_patient = pool.config.hedge is not None or pool.config.retry.per_try is not None
-    return VariantBinding(name, pool, tally, own_lines, names_of(route.name, name), is_patient)
+    measures = stats.measures(route.name, name) if route.options.is_measured else None
+    receipt_names = names_of(route.name, name)
+    return VariantBinding(name, pool, tally, own_lines, receipt_names, is_patient, measures)
 
 
 def _bind_mirror(

@@ -60,9 +60,9 @@ class Clients:
 
     def enter(self, downstream: "Downstream", limits: Limits) -> bool:
         """A client connected. True when that is one too many: it may ask for health only."""
-        self.connections.add(downstream)
         address = downstream.peer.client
         self._by_address[address] = count = self._by_address.get(address, 0) + 1
+        self.connections.add(downstream)
         open_now = len(self.connections)
         per_client = limits.connections_per_client
         is_surplus = open_now > limits.connections or (
@@ -75,8 +75,10 @@ class Clients:
         return is_surplus
 
     def leave(self, downstream: "Downstream") -> None:
-        """A client's connection is gone."""
-        self.connections.discard(downstream)
+        """A client's connection is gone. One that failed before it entered is not known here."""
+        if downstream not in self.connections:
+            return
+        self.connections.remove(downstream)
         address = downstream.peer.client
         self._by_address[address] -= 1
         if not self._by_address[address]:

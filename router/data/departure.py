@@ -138,6 +138,7 @@ class Departure:
         self._worker.acceptor.close()
 
     def _end_within(self, delay_s: float) -> None:
+        self._worker.holding.end_within(delay_s)
         earlier = self._timers.pop("deadline", None)
         if earlier is not None:
             earlier.cancel()

@@ -1,7 +1,12 @@
 """One client connection: finds heads and bodies in its bytes, one exchange at a time, in order.
 
-Owns the reading side's framing and the connection's end. After any doubt about where a message ends
-the connection is closed, but only after the client had a chance to read our answer (`_linger`).
+Owns the reading side's framing and the order of requests; its base, in `ending.py`, the clock and
+the end. Strategy:
+
+1. Bytes are a head's, then a body's, then the next head's; in a tunnel they are the tunnel's.
+2. What comes ahead of its turn is kept, within a bound. Past that, and whenever the endpoint is the
+   slower one, reading stops.
+3. A bug of ours costs the client that met it, and nobody else.
 """
 
 import asyncio
@@ -12,25 +17,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from router.data import kernel
+from router.data.ending import Ending
 from router.data.exchange import Exchange
 from router.data.pages import OwnPage
 from router.data.roles import Handler
 from router.data.tls import IDENTITY
 from router.data.tunnel import Tunnel
-from router.errors import (
-    HEAD_TOO_LARGE,
-    INTERNAL,
-    MALFORMED,
-    SLOW_CLIENT,
-    TOO_MANY_CONNECTIONS,
-    TOO_MANY_REQUESTS,
-    HeadError,
-)
+from router.errors import HEAD_TOO_LARGE, INTERNAL, MALFORMED, HeadError
 from router.http1.fields import BARE_NEWLINE
 from router.http1.forwarded import ClientAddress
-from router.http1.problem import write_problem
-from router.http1.request import RequestHead
 from router.http1.request_body import RequestBody
+from router.http1.request_head import RequestHead
 
 if TYPE_CHECKING:
     from router.data.worker import Worker
@@ -40,41 +37,18 @@ BUFFER_HIGH_BYTES: Final = 0
 250 KiB at once: with nothing more on top, that is what one direction of an exchange costs."""
 PIPELINE_MAX_BYTES: Final = 4 * 1024
 """Bytes of further requests kept while one is in progress; past that we stop reading."""
-LINGER_S: Final = 2.0
-"""How long a client may take to read our last answer before the connection is closed."""
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
-class Downstream(asyncio.Protocol):
-    """One client connection. Also a `wheel.Timed`: the deadline is the client's own."""
+class Downstream(Ending):
+    """One client connection."""
 
-    __slots__ = (
-        "_body", "_buffer", "_head_began", "_is_closing", "_is_paused", "_is_surplus",
-        "_served", "_tunnel", "_unread_bytes", "deadline", "handler", "is_write_paused", "peer",
-        "slot_s", "transport", "worker",
-    )  # fmt: skip
+    __slots__ = ("_tunnel", "peer")
 
     def __init__(self, worker: "Worker") -> None:
-        # per connection
-        self.worker = worker
-        self.transport = cast(asyncio.Transport, None)
+        super().__init__(worker)
         self.peer = cast(ClientAddress, None)
-        self.deadline = inf
-        self.slot_s = inf
-        self._buffer = b""
-        self._served = 0
-        self._is_surplus = False
-        self._is_paused = False
-        self.is_write_paused = False
-        """The client does not take what was written."""
-        self._is_closing = False
-        self._unread_bytes = 0
         self._tunnel: Tunnel | None = None
-        # per request
-        self.handler: Handler | None = None
-        self._head_began = False
-        self._body: RequestBody | None = None
-        """What is still to come of the request's body; None when all has come."""
 
     def __repr__(self) -> str:
         return f"<Downstream {self.peer.client} [{self.handler or 'idle'}]>"
@@ -83,14 +57,20 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
-        kernel.bound_unsent(self.transport)
+        try:
+            self._enter()
+        except Exception as error:
+            self._give_up(error)
+
+    def _enter(self) -> None:
+        """It is one of the clients from now on, and the first head is awaited."""
+        transport, clients = self.transport, self.worker.clients
+        transport.set_write_buffer_limits(BUFFER_HIGH_BYTES)
+        kernel.bound_unsent(transport)
         name = transport.get_extra_info("peername")
-        self.peer = self.worker.clients.peer_of(
-            name[0] if name else "", transport.get_extra_info(IDENTITY)
-        )
-        self._is_surplus = self.worker.clients.enter(self, self.worker.limits)
-        self.worker.acceptor.look(self.transport)
+        self.peer = clients.peer_of(name[0] if name else "", transport.get_extra_info(IDENTITY))
+        self._is_surplus = clients.enter(self, self.worker.limits)
+        self.worker.acceptor.look(transport)
         self._wait(self.worker.limits.head_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -133,6 +113,8 @@ class Downstream(asyncio.Protocol):
         self.worker.clients.leave(self)
         self.worker.departure.on_connection_lost()
 
+    # back-pressure
+
     def pause_writing(self) -> None:
         self.is_write_paused = True
         self._unread_bytes = kernel.unread_bytes(self.transport)
@@ -148,32 +130,6 @@ class Downstream(asyncio.Protocol):
         if self._body is None or self._is_paused:
             self.deadline = inf
         self.handler.on_client_resumed()
-
-    # Timed
-
-    def on_deadline(self) -> None:
-        handler = self.handler
-        is_body_awaited = self._body is not None and not self._is_paused
-        if not is_body_awaited and self._has_read_on():
-            self._wait(self.worker.limits.body_timeout)
-        elif self._is_closing or (handler is None and not self._head_began):
-            self.transport.abort()
-        elif handler is None:
-            error = HeadError(SLOW_CLIENT, "the head did not end in time")
-            self._refuse(error, is_head=self._buffer.startswith(b"HEAD "))
-        elif not is_body_awaited:  # the client does not read
-            self.reset()
-            self.handler = None
-            handler.on_client_gone()
-        else:
-            self._refuse(HeadError(SLOW_CLIENT, "the body stopped coming"))
-
-    def _has_read_on(self) -> bool:
-        """True when the client has something to read, and took some of it since the last look."""
-        before, self._unread_bytes = self._unread_bytes, kernel.unread_bytes(self.transport)
-        return 0 < self._unread_bytes != before
-
-    # reading
 
     def pause_reading(self) -> None:
         """Take no more from the client; its clock stops, since it is not the one who waits."""
@@ -193,6 +149,8 @@ class Downstream(asyncio.Protocol):
             if self._body is not None:
                 self._body.resume(monotonic())
                 self._wait(self.worker.limits.body_timeout)
+
+    # a request
 
     def _read_head(self, data: bytes) -> None:
         seen = 0
@@ -283,6 +241,8 @@ class Downstream(asyncio.Protocol):
         elif self.handler is not None:
             self.handler.on_request_body(payload, done)
 
+    # what follows on it
+
     def begin_tunnel(self, tunnel: Tunnel) -> None:
         """From now on bytes are the tunnel's, those that came ahead of the switch included."""
         self._tunnel = tunnel
@@ -292,46 +252,6 @@ class Downstream(asyncio.Protocol):
         tunnel.start(data, False)
         if self.is_write_paused:
             tunnel.on_client_paused()
-
-    # writing and ending
-
-    def write_eof(self) -> None:
-        """Close our side, after what was written has left."""
-        self.worker.outbox.flush()
-        if not self.transport.is_closing():
-            self.transport.write_eof()
-
-    def write(self, data: bytes) -> None:
-        """Send `data` to the client."""
-        self.worker.outbox.write(self.transport, data)
-
-    def _shed(self, is_head: bool) -> None:
-        """Too many requests or connections: the newest is refused, before it costs anything."""
-        if self._is_surplus:
-            error = HeadError(TOO_MANY_CONNECTIONS, "too many connections are open")
-        else:
-            error = HeadError(TOO_MANY_REQUESTS, "too many requests are in progress")
-        self._refuse(error, is_head)
-
-    def _refuse(self, error: HeadError, is_head: bool = False) -> None:
-        """The bytes cannot be understood or are too many: answer, then close."""
-        handler = self.handler
-        if isinstance(handler, Exchange):
-            handler.refuse_or_cut(error.refusal, error.detail)
-            return
-        if handler is None:
-            self.worker.count_unparsed(error.refusal)
-        else:
-            self.handler = None
-            is_head = handler.is_head
-            handler.on_client_gone()
-            self.worker.stats.count_refusal(error.refusal)
-        date = self.worker.date_line
-        answer = write_problem(
-            error.refusal, error.detail, b"", date=date, is_head=is_head, close=True
-        )
-        self.write(answer)
-        self._linger()
 
     def on_exchange_end(self, keep_alive: bool, is_request_complete: bool) -> None:
         """The handler is done; its response was written. Go on with the next request, or close."""
@@ -343,9 +263,7 @@ class Downstream(asyncio.Protocol):
             return
         if not keep_alive:
             if is_request_complete and not (self._buffer or self._is_paused):
-                self._is_closing = True
-                self.worker.outbox.flush()
-                self.transport.close()
+                self._close()
             else:
                 self._linger()
             return
@@ -369,45 +287,3 @@ class Downstream(asyncio.Protocol):
         self.resume_reading()
         if data:
             self._read_head(data)
-
-    def _linger(self) -> None:
-        """Close without losing our answer: a close with unread bytes would reset the connection.
-
-        RFC 9112 section 9.6: close the writing side, read on until the client closes or gives time.
-        """
-        self._is_closing = True
-        self._buffer = b""
-        if self.transport.is_closing():
-            return
-        if self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
-        self.worker.outbox.flush()
-        self.transport.write_eof()
-        self._wait(LINGER_S)
-
-    def close_if_idle(self, served_s: float, fresh_s: float) -> None:
-        """Draining: a connection between requests, for at least `served_s`, is closed; one that has
-        not sent its first, after `fresh_s`."""
-        if self.handler is not None or self._is_closing or self._head_began:
-            return
-        limits = self.worker.limits
-        if self._served:
-            is_idle = monotonic() - (self.deadline - limits.idle_timeout) >= served_s
-        else:
-            is_idle = monotonic() - (self.deadline - limits.head_timeout) >= fresh_s
-        if is_idle and not kernel.has_waiting(self.transport.get_extra_info("socket")):
-            self._is_closing = True
-            self.worker.outbox.flush()
-            self.transport.close()
-
-    def reset(self) -> None:
-        """End the connection so that the client cannot mistake what it has for a whole response."""
-        self._is_closing = True
-        kernel.reset(self.transport)
-
-    def _wait(self, seconds: float) -> None:
-        deadline = monotonic() + seconds
-        self.deadline = deadline
-        if deadline < self.slot_s:
-            self.worker.wheel.arm(self, deadline)

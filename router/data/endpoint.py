@@ -15,6 +15,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import proxy
 
 from router.data import handshakes
 from router.data.outlier import Suspicion
@@ -57,6 +58,7 @@ class EndpointPool:
         self.outbox = backend.outbox
         self.parser = backend.parser
         self.limiter = backend.limiter
+        self.pending = backend.pending
         self.idle: deque[Upstream] = deque()
         self.connections: set[Upstream] = set()
         """Every connection that exists, idle or busy."""
@@ -114,8 +116,12 @@ class EndpointPool:
             self._suspicion.forget()
 
     def on_latency(self, elapsed_s: float, now_s: float) -> None:
-        """It took so long from the request's last byte to the answer's first, or to giving up."""
+        """It took so long from the request's last byte to the answer's first."""
         self.backend.on_latency(self, elapsed_s, now_s)
+
+    def on_late(self, after_s: float) -> None:
+        """No answer began within that time, and we gave up."""
+        self.backend.on_late(self, after_s)
 
     def eject(self) -> float:
         """Take it out of use until its deadline. Returns for how many seconds."""
@@ -172,7 +178,7 @@ class EndpointPool:
             return
         if self._keeps_idle and not upstream.is_leaving:
             self.idle.append(upstream)
-            if self.backend.pending:
+            if self.pending:
                 self.backend.serve_pending()
         elif self.heir is not None:
             self.heir.inherit(upstream)
@@ -190,7 +196,7 @@ class EndpointPool:
         else:
             with suppress(ValueError):  # not there when we closed it after it left the stack
                 self.idle.remove(upstream)
-        if self.backend.pending:
+        if self.pending:
             self.backend.serve_pending()
 
     # state
@@ -259,14 +265,24 @@ class EndpointPool:
         self.open += 1
         self.connections.add(upstream)
         self.idle.append(upstream)
-        for backend in (former.backend, self.backend):
-            if backend.pending:
-                backend.serve_pending()
+        for endpoint in (former, self):
+            if endpoint.pending:
+                endpoint.backend.serve_pending()
 
     def cut(self) -> None:
         """End what is in flight."""
         for upstream in list(self.connections):
             upstream.cut()
+
+    def retire(self) -> None:
+        """Its pool is retired, and is freed when the last request there ends: a cycle would leave
+        it to the garbage collector, with all that its parser remembers (0.2 MB). Requests hold the
+        pool. Without one, nothing here asks for it.
+        """
+        self.backend = proxy(self.backend)
+        self._suspicion = None
+        self.wheel.drop(self)
+        self.release()
 
     def release(self) -> None:
         """Keep no connection: idle ones close now, busy ones when done."""

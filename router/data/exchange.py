@@ -14,11 +14,18 @@ from typing import Final
 
 from router import logs, receipts
 from router.data.asking import Asking
+from router.data.measures import End
+from router.data.stats import Tally
 from router.data.tunnel import Tunnel
-from router.errors import UPSTREAM_FIRST_BYTE_TIMEOUT, UPSTREAM_RESET, Refusal
+from router.errors import (
+    UPSTREAM_FIRST_BYTE_TIMEOUT,
+    UPSTREAM_REMOVED,
+    UPSTREAM_RESET,
+    Refusal,
+)
 from router.http1.body import LAST_CHUNK, encode_chunk
 from router.http1.problem import write_problem
-from router.http1.request import UPGRADE_LINES
+from router.http1.request_head import UPGRADE_LINES
 from router.http1.response import ResponseHead
 
 _log = logging.getLogger("router.data")
@@ -33,6 +40,7 @@ class Exchange(Asking):
     _status = 0
     _is_client_chunked = False
     _has_continued = False
+    _end = End.WHOLE
 
     # 1. response
 
@@ -51,6 +59,10 @@ class Exchange(Asking):
         self.is_answering = True
         self._status = head.status
         self._end_attempts(is_answered=True)
+        variant = self.variant
+        if variant is not None and variant.measures is not None:
+            elapsed_s = monotonic() - self._started_s - self.held_s
+            variant.measures.observe_head(head.status, elapsed_s)
         tunnel = Tunnel(self.downstream, upstream, self._on_tunnel_end)
         upstream.hand_over(tunnel)
         lines = (head.relayed, self._own_lines(), UPGRADE_LINES, b"\r\n", payload)
@@ -70,6 +82,10 @@ class Exchange(Asking):
         self._status = head.status
         if self._attempts is not None:
             self._end_attempts(is_answered=True)
+        variant = self.variant
+        if variant is not None and variant.measures is not None:
+            elapsed_s = monotonic() - self._started_s - self.held_s
+            variant.measures.observe_head(head.status, elapsed_s)
         if self._head.is_http10:
             self._keep_alive = False
             start = head.relayed
@@ -143,7 +159,7 @@ class Exchange(Asking):
         assert upstream is not None  # noqa: S101 - only a connection of ours calls this
         upstream.pool.count_failure(refusal.reason.removeprefix("upstream-"))
         if self.is_answering:
-            self._cut()
+            self._cut(refusal)
             return
         reason = refusal.reason
         if refusal is UPSTREAM_RESET:
@@ -158,6 +174,8 @@ class Exchange(Asking):
         downstream, worker = self.downstream, self.worker
         worker.stats.count_refusal(refusal)
         self._status = refusal.status
+        if _says_nothing(refusal):
+            self._end = End.EXCUSED
         self.is_answering = True
         self.abandon_upstream()
         if refusal.close or not self.is_request_complete or worker.is_draining:
@@ -178,15 +196,16 @@ class Exchange(Asking):
         """The client's side broke: answer if nothing has gone out yet, else break off."""
         if self.is_answering:
             self.abandon_upstream()
-            self._cut()
+            self._cut(refusal)
         else:
             self.refuse(refusal, detail)
 
-    def _cut(self) -> None:
+    def _cut(self, refusal: Refusal) -> None:
         """The response cannot be completed; the client must see that: no clean end is written."""
         key = ("pointsman_truncated_total", *self._labels())
         self.worker.stats.counters[key] += 1
         self._keep_alive = False
+        self._end = End.EXCUSED if _says_nothing(refusal) else End.CUT
         self._status = 502
         self.downstream.reset()
         self.finish()
@@ -198,8 +217,11 @@ class Exchange(Asking):
         key = ("pointsman_client_aborts_total", *self._labels())
         self.worker.stats.counters[key] += 1
         self._keep_alive = False
+        self._end = End.ABORTED
         if not self.is_answering:
             self._status = 0
+            if self.variant is not None and self.is_request_complete:
+                self.variant.pool.on_left(monotonic() - self._started_s - self.held_s)
         self.abandon_upstream()
         self.finish()
 
@@ -219,8 +241,10 @@ class Exchange(Asking):
         elapsed_s = monotonic() - self._started_s
         worker = self.worker
         variant = self.variant
-        tally = variant.tally if variant is not None else worker.unrouted
+        tally = variant.tally if variant is not None else self._unassigned()
         tally.observe(self._status, elapsed_s)
+        if variant is not None and variant.measures is not None:
+            variant.measures.observe(self._status, elapsed_s - self.held_s, self._end)
         try:
             if self._copies is not None:
                 self._copies.send(self._head, self.request_id, self.is_request_complete)
@@ -230,6 +254,13 @@ class Exchange(Asking):
             # the answer has gone out: a bug of ours in what follows costs the client nothing
             worker.outbox.report_bug(error)
         self.downstream.on_exchange_end(self._keep_alive, self.is_request_complete)
+
+    def _unassigned(self) -> Tally:
+        """Where an exchange counts that had no variant: without a route, or held to its end."""
+        if self.line is not None:
+            self.line.leave(self)
+        route = self._route
+        return self.worker.stats.tally(route.route.name, "") if route else self.worker.unrouted
 
     def _log_access(self, elapsed_s: float) -> None:
         head = self._head
@@ -246,3 +277,8 @@ class Exchange(Asking):
             variant=variant,
             request_id=self.request_id.decode("ascii"),
         )
+
+
+def _says_nothing(refusal: Refusal) -> bool:
+    """Whether the variant could not have helped it; see `measures.py`."""
+    return refusal.status < 500 or refusal is UPSTREAM_REMOVED

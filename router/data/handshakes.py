@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from router.data.tls import TlsTransport
-from router.errors import MALFORMED, TOO_MANY_CONNECTIONS
+from router.errors import INTERNAL, MALFORMED, TOO_MANY_CONNECTIONS
 from router.http1.problem import write_problem
 
 if TYPE_CHECKING:
@@ -106,8 +106,16 @@ class _ServerTransport(TlsTransport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.handshakes.worker.acceptor.look(self)
-        if not self.handshakes.begin(self):
+        worker = self.handshakes.worker
+        try:
+            worker.acceptor.look(self)
+            is_welcome = self.handshakes.begin(self)
+        except Exception as error:
+            # a bug of ours: no deadline may run yet, so nobody else would close it
+            worker.outbox.report_bug(error)
+            worker.stats.count_refusal(INTERNAL)
+            is_welcome = False
+        if not is_welcome:
             self.abort()
 
 

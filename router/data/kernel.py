@@ -45,6 +45,18 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+_ESTABLISHED: Final = 1
+"""`TCP_ESTABLISHED` in netinet/tcp.h; the first byte of `TCP_INFO` is the state."""
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether the peer closed or broke off, also while we do not read."""
+    sock = transport.get_extra_info("socket")
+    if transport.is_closing():
+        return False
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED)
+
+
 _NO_SYN: Final = struct.pack(
     "HBBI" * 5,
     *(0x30, 0, 0, 13),  # ldb [13]: the flags of the TCP header

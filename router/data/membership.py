@@ -15,6 +15,7 @@ Worked out anew only when something changes; a request sees the result.
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 from router.data.balance.slow_start import SlowStart
 from router.data.endpoint import EndpointPool, State
@@ -87,12 +88,15 @@ class Membership:
                 endpoint.remember(known[endpoint.url])
             else:
                 self._warm_up(endpoint)
+        if self._pool.overload is not None and earlier.overload is not None:
+            self._pool.overload.remember(earlier.overload)
         self.refresh()
 
     def retire(self) -> None:
-        """Nobody asks any more."""
+        """Nobody asks any more; see `EndpointPool.retire`."""
         for endpoint in self._pool.endpoints:
             self._end_ejection(endpoint)
+        self._pool = proxy(self._pool)
 
     def refresh(self) -> None:
         """Say anew which endpoints get requests."""

@@ -5,8 +5,11 @@ number, bytes and time. What cannot be sent is dropped and counted by reason. No
 back to the exchange it came from.
 
 Outcomes counted: `answered`, `failed`, `timeout`, and without having been sent:
-`dropped_in_flight`, `dropped_bytes`, `skipped_size` (body above `max_body`), `skipped_incomplete`
-(the client left).
+`dropped_in_flight`, `dropped_bytes`, `dropped_failing`, `skipped_size` (body above `max_body`),
+`skipped_incomplete` (the client left).
+
+A copy that fails costs more than one that is answered, a connection each. So after some failures in
+a row copies pause: one at a time tries, after waits that double; the rest is dropped.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,11 +22,16 @@ from router.data.endpoint import EndpointPool
 from router.data.pool import BackendPool
 from router.data.stats import WorkerStats
 from router.data.upstream import Upstream
-from router.errors import Refusal
-from router.http1.request import RequestHead, write_request_head
+from router.errors import OVERLOADED, Refusal
+from router.http1.request_head import RequestHead, write_request_head
 from router.http1.response import ResponseHead
 
 _MARK: Final = b"x-router-shadow: true\r\n"
+_FAILURES_MAX: Final = 5
+"""In a row; then copies pause."""
+_PAUSE_S: Final = 0.1
+_PAUSE_MAX_S: Final = 1.0
+"""At most so long after a shadow is back it gets copies again."""
 
 
 class Mirror:
@@ -42,6 +50,10 @@ class Mirror:
         self.pool = pool
         self.in_flight = 0
         self.in_flight_bytes = 0
+        self._failures = 0
+        """In a row."""
+        self._pause_s = _PAUSE_S
+        self._paused_until_s = 0.0
         self._stats = stats
         self._random = random
 
@@ -59,7 +71,9 @@ class Mirror:
 
     def send(self, head: RequestHead, request_id: bytes, body: bytes) -> None:
         """Send a copy, or count why not. Returns at once."""
-        if self.in_flight >= self.shadow.in_flight:
+        if self._failures >= _FAILURES_MAX and not self._may_try():
+            self.count("dropped_failing")
+        elif self.in_flight >= self.shadow.in_flight:
             self.count("dropped_in_flight")
         elif self.in_flight_bytes + len(body) > self.shadow.in_flight_bytes:
             self.count("dropped_bytes")
@@ -67,6 +81,26 @@ class Mirror:
             key_of = self.pool.key_of
             key = b"" if key_of is None else key_of(head)
             Copy(self, head, request_id, body).start(key)
+
+    def on_answered(self) -> None:
+        """A copy was answered: the pause is over."""
+        self._failures = 0
+        self._pause_s = _PAUSE_S
+
+    def on_failed(self) -> None:
+        """A copy got no connection, or no whole answer on it."""
+        self._failures += 1
+        if self._failures == _FAILURES_MAX:
+            self._paused_until_s = monotonic() + self._pause_s
+
+    def _may_try(self) -> bool:
+        """Whether the pause is over for one copy; the next may try after twice the time."""
+        now = monotonic()
+        if now < self._paused_until_s:
+            return False
+        self._pause_s = min(2 * self._pause_s, _PAUSE_MAX_S)
+        self._paused_until_s = now + self._pause_s
+        return True
 
 
 class Copies:
@@ -137,6 +171,8 @@ class Copy:
         upstream.expect_response()
 
     def on_refused(self, refusal: Refusal, detail: str, failed: EndpointPool | None) -> None:
+        if refusal is not OVERLOADED:
+            self._mirror.on_failed()
         self._finish("failed")
 
     def on_interim(self, head: ResponseHead) -> None:
@@ -147,17 +183,24 @@ class Copy:
 
     def on_response(self, head: ResponseHead, payload: bytes, complete: bool) -> None:
         if complete:
+            self._mirror.on_answered()
             self._finish("answered")
 
     def on_body(self, payload: bytes, complete: bool) -> None:
         if complete:
+            self._mirror.on_answered()
             self._finish("answered")
 
     def on_upstream_lost(self, refusal: Refusal, detail: str) -> None:
-        self._finish("timeout" if refusal.status == 504 else "failed")
+        if refusal.status == 504:
+            self._finish("timeout")
+        else:
+            self._mirror.on_failed()
+            self._finish("failed")
 
     def on_endpoint_down(self) -> None:
         upstream = self._upstream
+        self._mirror.on_failed()
         self._finish("failed")
         if upstream is not None:
             upstream.abort()

@@ -16,7 +16,7 @@ from router.errors import (
     Refusal,
 )
 from router.http1.problem import write_answer, write_problem
-from router.http1.request import RequestHead
+from router.http1.request_head import RequestHead
 from router.messages import FeedbackAnswer
 
 if TYPE_CHECKING:

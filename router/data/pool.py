@@ -13,12 +13,13 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
 from router.config.backends import Backend
-from router.data import balance, kernel, limiter
+from router.data import balance, kernel, limiter, overload
 from router.data.balance.base import Picker
 from router.data.balance.key import build_key
 from router.data.endpoint import EndpointPool
@@ -80,13 +81,20 @@ class BackendPool:
             EndpointPool(self, item.url, item.weight) for item in config.endpoints
         )
         self.picker: Picker[EndpointPool] = balance.build(
-            config.balance, [item.weight for item in config.endpoints], random, self._in_flight
+            config.balance,
+            [item.weight for item in config.endpoints],
+            random,
+            partial(_in_flight, self.limiter),
         )
         self.key_of = None if config.balance.key is None else build_key(config.balance.key)
         """What a request's key is, where the picker wants one."""
         is_learning = self.limiter is not None and self.limiter.gradient is not None
         for endpoint in self.endpoints:
             endpoint.is_timed = is_learning or self.picker.needs_latency
+        needs_all = self.picker.needs_latency
+        self.overload = overload.build(
+            config.limits, wheel, self.endpoints, self.pending, is_learning=needs_all
+        )
         self.membership = Membership(self, tell)
         self.membership.refresh()
 
@@ -113,7 +121,7 @@ class BackendPool:
     def use(self, targets: tuple[EndpointPool, ...], is_panicking: bool) -> None:
         """These endpoints get the requests from now on; also those that wait."""
         self.targets, self.is_panicking = targets, is_panicking
-        self._is_watched = is_panicking or self.limiter is not None
+        self._watch()
         self.picker.adopt(targets)
         if targets:
             self.serve_pending()
@@ -125,10 +133,32 @@ class BackendPool:
 
     def on_latency(self, endpoint: EndpointPool, elapsed_s: float, now_s: float) -> None:
         """See `EndpointPool.on_latency`."""
+        self._learn(endpoint, elapsed_s, now_s)
+        if self.overload is not None:
+            self.overload.observe(elapsed_s, now_s)
+            self._watch()
+
+    def on_late(self, endpoint: EndpointPool, after_s: float) -> None:
+        """See `EndpointPool.on_late`."""
+        self._learn(endpoint, after_s, monotonic())
+        self.on_left(after_s)
+
+    def _learn(self, endpoint: EndpointPool, elapsed_s: float, now_s: float) -> None:
         if self.picker.needs_latency:
             self.picker.observe(endpoint, elapsed_s, now_s)
         if self.limiter is not None and self.limiter.gradient is not None:
             self.limiter.gradient.observe(elapsed_s, self.limiter.in_flight, now_s)
+
+    def on_left(self, after_s: float) -> None:
+        """A request has ended unanswered: after so long its client left, or we gave up."""
+        if self.overload is not None:
+            self.overload.on_left(after_s, monotonic())
+            self._watch()
+
+    def _watch(self) -> None:
+        """Whether `_admit` is to be asked is kept, for every request looks at it."""
+        is_limiting = self.overload is not None and self.overload.is_limiting
+        self._is_watched = is_limiting or self.is_panicking or self.limiter is not None
 
     # counting
 
@@ -139,9 +169,6 @@ class BackendPool:
     def count(self, metric: str, label: str) -> None:
         """Count one in a metric whose labels are the backend and this."""
         self._stats.counters[metric, self.name, label] += 1
-
-    def _in_flight(self) -> int:
-        return self.limiter.in_flight if self.limiter is not None else 0
 
     # acting
 
@@ -175,6 +202,11 @@ class BackendPool:
         if self.limiter is not None and (limit := self.limiter.exceeded()) is not None:
             self._hold_back(limit, call, avoid, key)
             return False
+        if self.overload is not None and self.overload.is_limiting:
+            if self.overload.is_exceeded(monotonic()):
+                self._hold_back("shed", call, avoid, key)
+                return False
+            self._watch()
         if self.is_panicking:
             self._stats.counters["pointsman_panic_total", self.name] += 1
         return True
@@ -220,6 +252,8 @@ class BackendPool:
         limits, waiting = self.config.limits, len(self.pending)
         if limit == "adaptive":
             detail = f"{self.name} takes no more requests at a time than it has"
+        elif limit == "shed":
+            detail = f"{self.name} is overloaded: clients leave before it answers"
         elif waiting >= limits.pending:
             detail = f"{waiting} requests wait for {self.name}"
         else:
@@ -239,6 +273,7 @@ class BackendPool:
             call = self.pending.popleft()[1]
             if not call.is_finished:
                 self.count("pointsman_limited_total", "pending_timeout")
+                self.on_left(timeout_s)
                 detail = f"nothing of {self.name} came free within {timeout_s:g} s"
                 call.on_refused(OVERLOADED, detail, None)
         if self.pending:
@@ -313,5 +348,12 @@ class BackendPool:
         """No snapshot routes here any more: idle connections close now, busy ones when done."""
         self.is_retired = True
         self.membership.retire()
+        if self.overload is not None:
+            self.overload.retire()
+            self.overload = None
         for endpoint in self.endpoints:
-            endpoint.release()
+            endpoint.retire()
+
+
+def _in_flight(counted: limiter.Limiter | None) -> int:
+    return counted.in_flight if counted is not None else 0

@@ -7,10 +7,12 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from router.data.bindings import Snapshot
-from router.data.endpoint import State
+from router.data.endpoint import EndpointPool, State
 from router.data.pool import BackendPool
 
 
@@ -34,7 +36,7 @@ class Retired:
             for endpoint in pool.endpoints:
                 if endpoint.url not in staying and not endpoint.is_leaving:
                     endpoint.is_leaving = True
-                    self._call_later(timeout_s, endpoint.cut)
+                    self._call_later(timeout_s, partial(_cut, ref(endpoint)))
 
     def _all(self) -> list[BackendPool]:
         return [*self._pools, *self._shadow_pools]
@@ -48,6 +50,8 @@ class Retired:
 
     def draining(self, snapshot: Snapshot) -> list[list[Any]]:
         """Rows of `messages.Stats.endpoints`: what is in flight on endpoints that drain."""
+        self._pools = [pool for pool in self._pools if _is_busy(pool)]
+        self._shadow_pools = [pool for pool in self._shadow_pools if _is_busy(pool)]
         pools = snapshot.all_pools()
         rows: dict[tuple[str, str], int] = {
             (pool.name, endpoint.url): 0
@@ -79,6 +83,13 @@ def _retire(
             heir.membership.remember(pool)
         pool.retire()
     return [pool for pool in retired if _is_busy(pool)]
+
+
+def _cut(of: ref[EndpointPool]) -> None:
+    """A weak reference, for a timer must not keep what has long ended."""
+    endpoint = of()
+    if endpoint is not None:
+        endpoint.cut()
 
 
 def _is_busy(pool: BackendPool) -> bool:

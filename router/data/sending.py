@@ -182,6 +182,5 @@ class Sending(asyncio.Protocol):
 
     def time_out(self, after_s: float) -> None:
         """No first byte came for so long: give up."""
-        if self.pool.is_timed:
-            self.pool.on_latency(after_s, monotonic())
+        self.pool.on_late(after_s)
         self._fail(UPSTREAM_FIRST_BYTE_TIMEOUT, f"no answer within {after_s:g} s")

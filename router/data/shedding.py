@@ -1,51 +1,59 @@
 """When to refuse at once because a backend's clients leave unanswered: on by default.
 
 Pure: the clock is passed in. A backend that gets more than it can works on the oldest first; once
-the wait is as long as the clients', nearly every answer comes too late, and most of the work is
-done for nobody. Fewer requests at a time are answered in time, all of them ("Fail at Scale",
-Maurer, ACM Queue 2015: requests that wait too long, not long requests, are the sign of overload).
-The limits learnt by Netflix's concurrency-limits and Envoy's adaptive concurrency judge by latency
-alone. That is too bold for a default: a model that batches, or long prompts after short ones, are
-slower by as much and well. So this wants both signs, and looks only while some client leaves:
+the wait is as long as the clients' patience, nearly every answer comes too late, and the work is
+done for nobody. Fewer at a time are answered in time, all of them ("Fail at Scale", Maurer, ACM
+Queue 2015). The limits learnt by Netflix's concurrency-limits and Envoy's adaptive concurrency
+judge by latency alone, which is too bold for a default: a model that batches, and long prompts
+after short ones, take longer too, and all is well. So this wants two signs:
 
-1. `base`, the time to the first byte without trouble, is the least median of a few answers that are
-   timed each `SAMPLE_EVERY_S`; it rises by a sixtieth of the difference in 10 s. A request that
-   is not timed costs nothing.
-2. A client that leaves unanswered, while at least `min` requests are in flight, begins a window.
-   When the share `left` of its requests was left, and their median took `slower` times `base`,
-   the requests in flight are limited, to twice as many as were needed without a queue.
-3. From then on, window by window: fewer while the signs last, more while they do not, up to where
-   half of the clients' patience is spent waiting.
-4. The limit ends when nothing was refused for some windows, when nothing happens any more, or when
-   `min` requests at a time for `FRUITLESS_S` helped nobody: then it was no queue, but slower work.
+1. Clients leave: the share `left` of the requests that ended in a window did so unanswered.
+2. Even quick answers are slow: nine of ten take `slower` times `base`. A queue delays
+   all, long work only itself (CoDel looks at the least delay for that reason: RFC 8289 section
+   3.2). `base` is the least such time of a few answers that are timed each `SAMPLE_EVERY_S`; a
+   request that is not timed costs nothing. It rises slowly: a queue that grows over minutes must
+   not pass for slower work.
+
+Then, window by window:
+
+3. At first as many are let in at a time as there were in proportion to `base` (Little's law); fewer
+   while the signs last, more while they do not, until half of the clients' patience is spent
+   waiting.
+4. The limit ends when nothing was refused for some windows, or nothing happens any more. It also
+   ends, and `base` rises, when it did not make answers quicker: then there was no queue.
 """
 
 from collections.abc import Callable
 from math import ceil, inf
-from statistics import fmean
 from typing import Final
 
 from router.config.backends import Shed
 
-WINDOW_S: Final = 0.5
-ENDED_MIN: Final = 20
+WINDOW_S: Final = 0.25
+"""Of a backend that does not notice who left, each window of full overload costs some of work."""
+ENDED_MIN: Final = 40
 """A share of fewer requests says little."""
+ANSWERED_MIN: Final = 0.05
+"""The share of answers below which their times say nothing of the rest."""
 SAMPLES_MAX: Final = 500
-"""Times kept of a window; its median does not gain from more."""
+"""Times kept of a window; its tenth does not gain from more."""
 SAMPLE_EVERY_S: Final = 1.0
 SAMPLE_SIZE: Final = 10
 BASE_RISE: Final = 1 / 600
-"""Of the difference, each sample: a queue that grows over minutes must not pass for slower work."""
+"""Of the difference, with each sample."""
 CUT_MIN: Final = 0.1
 CUT_MAX: Final = 0.5
-CUT_AGAIN: Final = 0.7
 GROWTH: Final = 1.02
-GROWTH_FREE: Final = 1.1
-"""While there is no queue to speak of."""
+"""With a queue, in a window that is at least as long as the wait."""
+GROWTH_FREE: Final = 1.5
+"""Without one, too."""
 CALM_WINDOWS: Final = 4
 """Without a refusal, until the limit ends."""
+FRUITLESS_WINDOWS: Final = 3
+"""In a row, as slow as before the limit. Not one alone: a backend that does not notice when clients
+leave has their requests to work off first."""
+NOT_QUICKER: Final = 0.75
 QUIET_S: Final = 5.0
-FRUITLESS_S: Final = 30.0
 
 
 class _Phase:
@@ -55,7 +63,7 @@ class _Phase:
     SAMPLING = 1
     WATCHING = 2
     SETTLING = 3
-    """The limit was lowered; what ends now began before."""
+    """The limit was moved; what ends now began before."""
     LIMITING = 4
 
 
@@ -68,21 +76,28 @@ class Shedding:
         """
         self.limit: float = inf
         """How many may be in flight."""
-        self.base_s = inf
+        self._base_s = inf
         self._options = options
         self._in_flight = in_flight
+        self._patience_s = 0.0
+        """After so long clients leave."""
+        # per window
         self._phase = _Phase.SAMPLING
         self._samples: list[float] = []
-        self._ended = self._refused = 0
-        self._left: list[float] = []
-        self._patience_s = 0.0
-        self._window_end_s = 0.0
+        self._answered = self._left = self._refused = 0
+        self._left_s = 0.0
+        """Sum of the times after which those left."""
+        self._end_s = 0.0
         self._last_s = 0.0
-        self._calm = 0
-        self._fewest_since_s = inf
+        """When something ended."""
+        # per limit
+        self._quick_before_s = 0.0
+        self._calm = self._fruitless = 0
+        self._window_s = 0.0
+        """Of the next window, once it has settled."""
 
     def __repr__(self) -> str:
-        return f"<Shedding [{self.limit:g} | {self.base_s * 1000:.1f} ms without a queue]>"
+        return f"<Shedding [{self.limit:g} | {self._base_s * 1000:.1f} ms without a queue]>"
 
     @property
     def is_timed(self) -> bool:
@@ -91,28 +106,30 @@ class Shedding:
 
     @property
     def is_limiting(self) -> bool:
+        """Whether `is_exceeded` is to be asked."""
         return self.limit != inf
 
     def observe(self, elapsed_s: float, now_s: float) -> None:
         """The first byte of an answer took so long. Only while `is_timed`."""
-        self._add(elapsed_s)
-        if self._phase == _Phase.SAMPLING:
-            if self._ended >= SAMPLE_SIZE:
-                self._take_base()
-        else:
+        if len(self._samples) < SAMPLES_MAX:
+            self._samples.append(elapsed_s)
+        self._answered += 1
+        if self._phase != _Phase.SAMPLING:
             self._move_on(now_s)
+        elif self._answered == SAMPLE_SIZE:
+            self._learn_base(self._tenth_s())
+            self._phase = _Phase.RESTING
 
     def on_left(self, after_s: float, now_s: float) -> None:
-        """A request has ended unanswered after so long: nobody wants the answer any more."""
+        """A request ended unanswered after so long: nobody wants its answer any more."""
         if self._phase <= _Phase.SAMPLING:
-            if self._in_flight() + 1 < self._options.min:
+            if self._in_flight() < self._options.min:
                 return
+            if self._phase == _Phase.SAMPLING and self._samples:
+                self._learn_base(self._tenth_s())
             self._begin(_Phase.WATCHING, now_s, WINDOW_S)
-        self._add(after_s)
-        if len(self._left) < SAMPLES_MAX:
-            self._left.append(after_s)
-        else:
-            self._left[self._ended % SAMPLES_MAX] = after_s
+        self._left += 1
+        self._left_s += after_s
         self._move_on(now_s)
 
     def is_exceeded(self, now_s: float) -> bool:
@@ -126,48 +143,101 @@ class Shedding:
         return True
 
     def sample(self) -> None:
-        """`SAMPLE_EVERY_S` has passed since it last rested: time some answers."""
+        """Time some answers. To be called each `SAMPLE_EVERY_S`."""
         if self._phase == _Phase.RESTING:
-            self._clear()
-            self._phase = _Phase.SAMPLING
+            self._begin(_Phase.SAMPLING, 0.0, 0.0)
 
     def remember(self, earlier: "Shedding") -> None:
         """What `earlier` learned of the same endpoints holds here too."""
-        self.base_s = earlier.base_s
+        self._base_s = earlier._base_s
 
     # windows
 
-    def _add(self, elapsed_s: float) -> None:
-        if len(self._samples) < SAMPLES_MAX:
-            self._samples.append(elapsed_s)
-        self._ended += 1
-
-    def _take_base(self) -> None:
-        median_s = self._median_s()
-        if median_s < self.base_s:
-            self.base_s = median_s
-        else:
-            self.base_s += BASE_RISE * (median_s - self.base_s)
-        self._phase = _Phase.RESTING
-
-    def _median_s(self) -> float:
-        return sorted(self._samples)[len(self._samples) // 2]
-
-    def _clear(self) -> None:
-        self._samples.clear()
-        self._left.clear()
-        self._ended = self._left_count = self._refused = 0
-
     def _begin(self, phase: int, now_s: float, for_s: float) -> None:
-        self._clear()
         self._phase = phase
-        self._window_end_s = now_s + for_s
+        self._samples.clear()
+        self._answered = self._left = self._refused = 0
+        self._left_s = 0.0
+        self._end_s = now_s + for_s
 
     def _move_on(self, now_s: float) -> None:
         self._last_s = now_s
-        if now_s < self._window_end_s:
+        if now_s < self._end_s:
             return
         if self._phase == _Phase.SETTLING:
-            self._begin(_Phase.LIMITING, now_s, WINDOW_S)
-        elif self._ended >= ENDED_MIN:
+            self._begin(_Phase.LIMITING, now_s, self._window_s)
+        elif self._answered + self._left >= ENDED_MIN:
             self._judge(now_s)
+
+    def _judge(self, now_s: float) -> None:
+        """A window is over."""
+        if self._left:
+            self._patience_s = self._left_s / self._left
+        ended = self._answered + self._left
+        has_answers = self._answered >= ANSWERED_MIN * ended
+        quick_s = self._tenth_s() if has_answers else self._patience_s
+        is_slow = quick_s >= self._options.slower * self._base_s
+        share = self._left / ended
+        if self.is_limiting:
+            if is_slow and share >= self._options.left / 2:
+                self._let_fewer_in(quick_s, has_answers, now_s)
+            else:
+                self._let_more_in(quick_s, is_slow, now_s)
+        elif is_slow and share >= self._options.left:
+            self._quick_before_s = quick_s
+            self._cut(max(CUT_MIN, self._base_s / quick_s), self._in_flight(), now_s)
+        else:
+            if has_answers:
+                self._learn_base(quick_s)
+            self._phase = _Phase.RESTING
+            if self._left:
+                self._begin(_Phase.WATCHING, now_s, WINDOW_S)
+
+    def _cut(self, factor: float, in_flight: float, now_s: float) -> None:
+        limit = min(factor, CUT_MAX) * in_flight
+        self.limit = max(self._options.min, int(limit))
+        self._calm, self._window_s = 0, 0.0
+        self._begin(_Phase.SETTLING, now_s, max(WINDOW_S, 1.5 * self._patience_s))
+
+    def _let_fewer_in(self, quick_s: float, has_answers: bool, now_s: float) -> None:
+        """It was not enough, or not to the point."""
+        if has_answers and quick_s >= NOT_QUICKER * self._quick_before_s:
+            self._fruitless += 1
+        if self._fruitless == FRUITLESS_WINDOWS:
+            self._base_s = quick_s
+            self._lift()
+        else:
+            # no answer at all: it works for those that left, and what is let in now adds to that
+            self._cut(CUT_MAX if has_answers else 0.0, min(self.limit, self._in_flight()), now_s)
+
+    def _let_more_in(self, quick_s: float, is_slow: bool, now_s: float) -> None:
+        """Who was let in was answered."""
+        self._fruitless = 0
+        self._calm = 0 if self._refused else self._calm + 1
+        if self._calm == CALM_WINDOWS:
+            self._lift()
+            return
+        self._window_s = max(WINDOW_S, quick_s)
+        if not is_slow:
+            self.limit = ceil(self.limit * GROWTH_FREE)
+            self._begin(_Phase.SETTLING, now_s, GROWTH_FREE * quick_s)
+            return
+        if quick_s < self._patience_s / 2:
+            self.limit = ceil(self.limit * GROWTH)
+        self._begin(_Phase.LIMITING, now_s, self._window_s)
+
+    def _lift(self) -> None:
+        self.limit = inf
+        self._calm = self._fruitless = 0
+        self._phase = _Phase.RESTING
+
+    # looking
+
+    def _learn_base(self, quick_s: float) -> None:
+        if quick_s < self._base_s:
+            self._base_s = quick_s
+        else:
+            self._base_s += BASE_RISE * (quick_s - self._base_s)
+
+    def _tenth_s(self) -> float:
+        return sorted(self._samples)[len(self._samples) // 10]

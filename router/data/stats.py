@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
+from router.data.measures import Measures
 from router.errors import Refusal
 from router.messages import LATENCY_BOUNDS_S, Stats
 
@@ -56,12 +57,17 @@ class WorkerStats:
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, str], Tally] = {}
+        self._measures: dict[tuple[str, str], Measures] = {}
         self.counters: Counter[tuple[str, ...]] = Counter()
         """(metric, *label values) -> increments. For what is rare; see `messages.COUNTERS`."""
 
     def tally(self, route: str, variant: str) -> Tally:
         """The tally of that pair, the same object each time."""
         return self._tallies.setdefault((route, variant), Tally(route, variant))
+
+    def measures(self, route: str, variant: str) -> Measures:
+        """The measurements of that pair, the same object each time."""
+        return self._measures.setdefault((route, variant), Measures(route, variant))
 
     def count_refusal(self, refusal: Refusal) -> None:
         """Count an answer of our own by its reason."""
@@ -85,4 +91,5 @@ class WorkerStats:
             tally.reasons.clear()
         counters += [[key[0], list(key[1:]), count] for key, count in self.counters.items()]
         self.counters.clear()
-        return Stats(worker, ticket, requests, counters, gauges, endpoints or [])
+        measured = [row for item in self._measures.values() for row in item.take()]
+        return Stats(worker, ticket, requests, counters, gauges, endpoints or [], measured)

@@ -25,6 +25,7 @@ from router.data.clients import Clients
 from router.data.departure import Departure
 from router.data.endpoint import State
 from router.data.handshakes import Handshakes
+from router.data.holding import Holding
 from router.data.link import ControlLink
 from router.data.outbox import Outbox
 from router.data.pool import BackendPool
@@ -79,6 +80,7 @@ class Worker:
         self.trust = Trust(self)
         self.acceptor = Acceptor(self, listener)
         self.departure = Departure(self)
+        self.holding = Holding(self)
         self.link = ControlLink(channel_end, self.departure.on_orphaned)
         self.in_flight = 0
         self.date_line = b""
@@ -196,9 +198,8 @@ class Worker:
         slices = bind(
             table,
             self.snapshot if self.is_serving else None,
+            message,
             stats=self.stats,
-            weights=message.weights,
-            receipt_key=bytes.fromhex(message.receipt_key),
             mint=lambda: secrets.token_hex(16),
             random=self.random,
             open_pool=lambda name, is_shadow: BackendPool(
@@ -210,6 +211,7 @@ class Worker:
                 self.random,
                 None if is_shadow else self._tell_ejection,
             ),
+            line_of=self.holding.line,
         )
         for trial in slices:  # noqa: B007 - the last one is whole
             await asyncio.sleep(0)
@@ -238,6 +240,7 @@ class Worker:
         self._take_settings(trial.table.config)
         self.snapshot = trial
         self.trust.adopt(trial.trust, trial)
+        self.holding.release_but(trial.held)
         if earlier is not None:
             self._follow_logging(earlier.table.config.logging, trial.table.config.logging)
             self._retired.replace(earlier, trial)
@@ -283,6 +286,9 @@ class Worker:
                     lambda: secrets.token_hex(16), message.weights
                 )
                 binding.assign = assignment.assign
+                binding.hold(self.holding.line(message.route) if message.is_held else None)
+        if self.is_serving:
+            self.holding.release_but(self.snapshot.held)
 
     def _set_state(self, message: EndpointState) -> None:
         for snapshot in self._snapshots():
@@ -333,6 +339,7 @@ class Worker:
             "pointsman_downstream_connections": len(self.clients.connections),
             "pointsman_accept_paused": float(self.acceptor.is_paused),
             "pointsman_requests_in_flight": self.in_flight,
+            "pointsman_held_requests": len(self.holding),
             "pointsman_upstream_connections": sum(pool.open for pool in self.snapshot.all_pools()),
             "pointsman_shadow_in_flight": sum(mirror.in_flight for mirror in mirrors),
         }

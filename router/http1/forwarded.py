@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from router.http1.fields import OTHER_FORWARDED, Fields, index_others, value_of, values_of
 
 if TYPE_CHECKING:
-    from router.http1.request import RequestHead
+    from router.http1.request_head import RequestHead
 
 VIA: Final = b"1.1 pointsman"
 """RFC 9110 section 7.6.3: the protocol version received, and a pseudonym."""

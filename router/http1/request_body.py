@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from router.errors import BODY_TOO_LARGE, SLOW_CLIENT, HeadError
 from router.http1.body import ChunkedDecoder, LengthDecoder
-from router.http1.request import CHUNKED
+from router.http1.request_head import CHUNKED
 
 
 @dataclass(frozen=True, slots=True)

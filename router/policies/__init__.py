@@ -1,6 +1,6 @@
 """Policies: how a request picks a variant. Importing this package fills the table of kinds."""
 
-from router.policies import ab, bandit, canary, single
+from router.policies import ab, bandit, blue_green, canary, recreate, rolling, single
 from router.policies.base import (
     POLICIES,
     Assignment,
@@ -20,7 +20,10 @@ __all__ = [
     "Variant",
     "ab",
     "bandit",
+    "blue_green",
     "canary",
+    "recreate",
     "register",
+    "rolling",
     "single",
 ]

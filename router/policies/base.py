@@ -7,12 +7,18 @@ Policies are pure: no I/O, no clock, no global random generator; what is random 
 Adding a kind: write one module with a class decorated `@register`, import it in `__init__.py`.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from router.messages import Decision, Request, VariantState
+from router.rollouts.plan import Plan
 from router.strict import Model
+
+Pools = Mapping[str, Mapping[str, float]]
+"""Backend -> URL of an endpoint, in the order of the YAML -> its weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,19 @@ class Variant:
     name: str
     weight: float
     state: VariantState = VariantState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class HoldBounds:
+    """How much may wait while a route is held, in all workers of a router together.
+
+    `requests` and `bytes` (heads, and what came along of the bodies) of them at once, each for
+    `for_s` at most.
+    """
+
+    requests: int
+    bytes: int
+    for_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,8 @@ class Options(Model):
     """A policy's own YAML. Subclasses declare `type: Literal["..."]` and are registered."""
 
     kind: ClassVar[str]
+    exchanges_endpoints: ClassVar[bool] = False
+    """Its rollout takes endpoints out of use: its backends are no other route's."""
 
     def variants(self) -> tuple[Variant, ...]:
         """Every variant with its configured weight (summing to 1) and state, in YAML order."""
@@ -100,9 +121,43 @@ class Options(Model):
         """A fresh controller fed by rewards, or None: then the route gives no receipts."""
         return None
 
+    def rollout(self, pools: Pools) -> Plan | None:
+        """What moves the weights in steps, or None: nothing does.
+
+        `pools` are those of all backends of the config.
+        """
+        return None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether workers measure its variants: exactly when `rollout` gives a plan."""
+        return False
+
+    @property
+    def hold_bounds(self) -> HoldBounds | None:
+        """What may wait while the route is held, or None: it never is."""
+        return None
+
     def warnings(self) -> tuple[str, ...]:
         """What `pointsman check` should point out though it is allowed."""
         return ()
+
+
+def digest_of(options: Options, pools: Pools) -> str:
+    """What tells a policy from another whose rollout begins anew: 32 hex digits.
+
+    Equal for texts that mean the same. A key at its default counts as not written, so that a new
+    version of the router, with keys more, goes on with the rollouts of the old one. Of a policy
+    that exchanges endpoints these, in their order and with their weights, are part of it.
+    """
+    written = options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    exchanged = (
+        {v.name: list(pools.get(v.name, {}).items()) for v in options.variants()}
+        if options.exchanges_endpoints
+        else {}
+    )
+    text = json.dumps([options.kind, written, exchanged], sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 POLICIES: Final[dict[str, type[Options]]] = {}

@@ -22,19 +22,23 @@ LATENCY: Final = "latency"
 FIRST_BYTE: Final = "first_byte"
 """Distribution: seconds from the first byte of a request to the head of its response."""
 
+RATES: Final = (ERRORS, ABORTS, TRUNCATED)
+DISTRIBUTIONS: Final = (LATENCY, FIRST_BYTE)
+"""Every measurement there is. A guard on another is refused."""
+
 SKETCH_ACCURACY: Final = 0.01
 """A quantile of a sketch is off by no more than this share of itself."""
-_GROWTH: Final = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
+SKETCH_GROWTH: Final = math.log((1 + SKETCH_ACCURACY) / (1 - SKETCH_ACCURACY))
 
 
 def bucket_of(value: float) -> int:
     """The logarithmic bucket of a positive number (DDSketch: Masson, Rim & Lee, VLDB 2019)."""
-    return math.floor(math.log(value) / _GROWTH)
+    return math.floor(math.log(value) / SKETCH_GROWTH)
 
 
 def value_of(bucket: int) -> float:
     """What stands for a bucket: no number in it is further away than `SKETCH_ACCURACY`."""
-    low = math.exp(bucket * _GROWTH)
+    low = math.exp(bucket * SKETCH_GROWTH)
     return low * (1 + SKETCH_ACCURACY)
 
 
@@ -105,7 +109,11 @@ Block = Mapping[str, Measured]
 
 def above(sketch: Sketch, threshold: float) -> int:
     """How many numbers of a sketch are above `threshold`, which must be positive."""
-    limit = bucket_of(threshold)
+    return beyond(sketch, bucket_of(threshold))
+
+
+def beyond(sketch: Sketch, limit: int) -> int:
+    """How many numbers of a sketch are in buckets after `limit`."""
     return sum(n for bucket, n in sketch.items() if bucket > limit)
 
 

@@ -35,7 +35,8 @@ class Step:
 
     `needs_up`: endpoints of which all must be healthy before the step is entered. `needs_idle`:
     endpoints on which nothing may be in flight any more before it is entered. A step is over when
-    `hold_s` has passed, the guard passes, and, if `is_gated`, a person said `promote`.
+    `hold_s` has passed, the guard passes (not asked where the stage is held: nothing runs then),
+    and, if `is_gated`, a person said `promote`.
     """
 
     stage: Stage
@@ -47,13 +48,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One rollout.
+    """One rollout. `steps` may be empty: then `final` comes after `rest` (blue/green, at once).
 
     `needs_one_up`: variants of which at least one endpoint must be healthy before the first step.
     `weight_max`: most that a person may give the new variant before promotion.
+    Of `final` only the stage and the needs count; `bake_s` is its hold.
     `bakes_switched`: baking happens with `final` in force (blue/green), else at the last step.
     `reverses`: a rollback walks the steps back one by one (rolling), else it is one jump to `rest`.
-    `starts_by_itself`: else it waits for `promote` or `switch`.
+    `starts_by_itself`: else it waits for `promote`, `resume` or `switch`.
+    `can_switch`: a person may go straight to `final` (a canary is promoted step by step).
     `ready_timeout_s`: how long to wait for what a step needs before the rollout fails (before the
     first step) or goes back (later).
     `keep_s`: how long after promotion a rollback is still taken, the old variant being kept ready.
@@ -71,6 +74,7 @@ class Plan:
     bakes_switched: bool = False
     reverses: bool = False
     starts_by_itself: bool = True
+    can_switch: bool = False
     weight_max: float = 0.5
     ready_timeout_s: float = 600.0
     keep_s: float = 0.0

@@ -12,9 +12,9 @@ class Phase(StrEnum):
     """Where a rollout stands.
 
     `pending`: the first step's needs are not met, or it waits to be started. `progressing`: at a
-    step. `paused`: at a step, waiting for a person. `baking`: after the last step. `promoted`,
-    `rolled_back`: over, all traffic is the new variant's, the old one's. `failed`: over without
-    having begun; all traffic is the old variant's.
+    step. `paused`: at a step or before the first, waiting for a person. `baking`: after the last
+    step. `promoted`, `rolled_back`: over, all traffic is the new variant's, the old one's.
+    `failed`: over without having begun; all traffic is the old variant's.
     """
 
     PENDING = "pending"
@@ -24,6 +24,17 @@ class Phase(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
+
+
+class Pause(StrEnum):
+    """Why a paused rollout waits for a person."""
+
+    PERSON = "person"
+    """A person said so."""
+    GATE = "gate"
+    """The step is over and passed, and has a gate."""
+    EVIDENCE = "evidence"
+    """The guard could not say, for as long as it may take."""
 
 
 class Action(StrEnum):
@@ -41,13 +52,17 @@ class Action(StrEnum):
 class State:
     """Everything a rollout is at one moment. JSON-able by `dump`.
 
-    `step`: index of the step in force, -1 before the first. `held_s`: how much of the step's hold
-    (or of the bake) has passed; it stands still while paused and while the router is not running.
-    `waited_s`: how long it has waited beyond that for evidence, or for what the next step needs.
-    `at_s`: when the phase or step began, in seconds since 1970. `is_reversing`: on its way back.
-    `manual`: weights that a person set, in place of the step's. `evidence`: what the guard knows,
-    by the name of the check; opaque here. `in_step`: requests of the new variant since the step
-    began. `cursor`: how far the measurements of a fleet were read.
+    `step`: index of the step in force, -1 before the first, the number of steps from the bake on.
+    `held_s`: how much of the step's hold (or of the bake, or of the time after promotion in which a
+    rollback is taken) has passed; it stands still while paused and while the router is not running.
+    `waited_s`: how long it has waited beyond that for evidence; `unready_s`: for what the next step
+    needs. `at_s`: when the phase or step began, in seconds since 1970. `is_reversing`: on its way
+    back. `manual`: weights that a person set, in place of the step's. `evidence`: what the guard
+    knows, by the name of the check; opaque here. `in_step`: requests of the new variant since the
+    step began. `cursor`: how far the measurements of a fleet were read. `pause`: why it is paused.
+    `is_started`: it need not wait for a person to begin. `is_pushed`: a person said to leave this
+    step as soon as the next one's needs hold. `is_switching`: a person said to go to the end as
+    soon as all needs hold.
     """
 
     phase: Phase = Phase.PENDING
@@ -61,6 +76,11 @@ class State:
     in_step: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     cursor: str = ""
+    unready_s: float = 0.0
+    pause: Pause | None = None
+    is_started: bool = False
+    is_pushed: bool = False
+    is_switching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,21 @@
+import asyncio
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
 
-from benchmarks.failover import load
-from benchmarks.failover.bench import bad, p99_s, steady_after_s
+from benchmarks.errors import BenchmarkError
+from benchmarks.failover import load, main, stops
+from benchmarks.failover.bench import Bench, bad, p99_s, steady_after_s
 from benchmarks.failover.endpoint import Endpoint
 from benchmarks.failover.load import ANSWERED, FAILED, Load, Outcome, Reply
-from benchmarks.failover.main import OF_ALL, OURS, PEERS, text
-from benchmarks.failover.stand import CONFIGS, total
-from benchmarks.faults.rig import Figure
-from benchmarks.peers import POINTSMAN, select
+from benchmarks.failover.main import OF_ALL, OURS, PEERS, Figures, measure, text
+from benchmarks.failover.stand import CONFIGS, Stand, total
+from benchmarks.faults.rig import Figure, eventually
+from benchmarks.machine import Cores
+from benchmarks.peers import POINTSMAN, Peer, select
 
 
 def outcome(due_s: float, took_s: float = 0.001, *, status: int = 200) -> Outcome:
@@ -91,6 +96,21 @@ async def test_an_endpoint_that_is_down_refuses_and_comes_back_at_its_port() -> 
     await endpoint.down()
 
 
+@pytest.mark.parametrize(("is_cut", "is_whole"), [(False, True), (True, False)])
+async def test_a_websocket_is_whole_when_all_came_back_until_the_client_ended_it(
+    is_cut: bool, is_whole: bool
+) -> None:
+    endpoint = Endpoint("a")
+    await endpoint.up()
+    it = cast(Stand, SimpleNamespace(port=endpoint.port))
+    talk = asyncio.create_task(stops._talk(it, b"W1", 3))
+    await eventually(lambda: endpoint.delivered["W1"], "the upgrade to arrive")
+    if is_cut:
+        await endpoint.down()
+    assert await talk is is_whole
+    await endpoint.down()
+
+
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="no mode 'sulk'"):
         Endpoint("a").behave("sulk")
@@ -118,6 +138,29 @@ def test_the_table_puts_what_others_did_beside_our_figures() -> None:
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[2] == ["x", "<= 1", "1", "met", "-"]
     assert cells[3] == ["y", "0", "2", "MISSED", "5"]
+
+
+async def test_what_a_scenario_found_is_taken_when_it_ends_also_by_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(bench: Bench, peer: Peer) -> list[Figure]:
+        if len(taken) == 1 and peer is nginx:
+            raise BenchmarkError("it died")
+        return [Figure("x", "0", peer.name, True)]
+
+    nginx = select(["nginx"])[0]
+    taken: list[Figures] = []
+    monkeypatch.setattr(main, "OF_ALL", {"one": scenario, "two": scenario, "three": scenario})
+    monkeypatch.setattr(main, "_SETTLE_S", 0)
+    work = measure(
+        Bench(Cores(0, 1), True), [POINTSMAN, nginx], [], lambda line: None, taken.append
+    )
+    with pytest.raises(BenchmarkError, match="it died"):
+        await work
+    assert [{name: len(found) for name, found in one.items()} for one in taken] == [
+        {"pointsman": 1, "nginx": 1},
+        {"pointsman": 1, "nginx": 0},
+    ]
 
 
 def test_every_proxy_has_a_config_before_three_endpoints() -> None:

@@ -21,7 +21,7 @@ def test_three_attempts_within_a_fifth_are_the_default_and_no_hedge() -> None:
         budget=0.2,
         budget_min=3,
         per_try=None,
-        backoff="25ms",
+        backoff="15ms",
         backoff_max="250ms",
         buffer="64KiB",
     )

@@ -136,11 +136,11 @@ def test_a_bad_name_is_told_at_the_key() -> None:
         (
             "{name: r, policy: {backend: v1}}",
             "f:2:28: routes[0].policy: the key 'type' is missing"
-            " (one of ab, bandit, canary, single)",
+            " (one of ab, bandit, blue_green, canary, recreate, rolling, single)",
         ),
         (
             "{name: r, policy: {type: zz}}",
-            "f:2:35: routes[0].policy.type: unknown type 'zz' (known: ab, bandit, canary, single)",
+            "f:2:35: routes[0].policy.type: unknown type 'zz' (known: ab, bandit, blue_green, canary, recreate, rolling, single)",
         ),
         (
             "{name: r, policy: {type: single}}",

@@ -2,21 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from random import Random
 from typing import Any
 
 import orjson
 
 from router.config import Loaded, load_text
+from router.control.audit import Audit
 from router.control.certificates import Certificates
 from router.control.endpoints import Endpoints
 from router.control.learning import Learning
 from router.control.plane import Plane, Snapshot
+from router.control.post import Answer, Unanswered
 from router.control.probe import Target
+from router.control.rollouts import Rollouts
+from router.control.state import StateHolder
 from router.control.supervisor import Supervisor
+from router.control.ties import Ties
 from router.control.totals import Totals
 from router.control.worker import Launch, Worker, WorkerEvents
+from router.control.webhooks import Webhooks
 from router.messages import Listening, Prepare, Weights
 
 DEADLINE_S = 10.0
@@ -85,16 +91,39 @@ async def unknown(name: str) -> Iterable[str]:
     raise OSError(f"{name} is not known")
 
 
+async def no_post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+    """A network that is not there."""
+    raise Unanswered("no network")
+
+
 def nobody(worker: Worker, message: Any) -> None:
     """Takes messages nobody sends."""
+
+
+class LearningAlone(Learning):
+    """Learning whose state store nobody else uses: closed with it."""
+
+    def __init__(self, push: Callable[[Weights], None], now: Callable[[], float]) -> None:
+        self.state = StateHolder()
+        super().__init__(push, now, self.state)
+
+    async def close(self) -> None:
+        await super().close()
+        await self.state.close()
+
+
+async def no_flush() -> None:
+    """There are no workers."""
 
 
 def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = print) -> Plane:
     """A plane whose supervisor has no workers."""
     snapshot = Snapshot(config or loaded(), 1, 1.0)
+    state = StateHolder()
     endpoints = Endpoints(print, healthy, unknown, Random(1))
     endpoints.states(snapshot.loaded.config)  # what the first workers are told
     endpoints.adopt(snapshot.loaded.config)
+    audit = Audit(state, lambda: 1)
 
     def current() -> Prepare:
         return Prepare(1, snapshot.loaded.document, {}, {}, "")
@@ -103,12 +132,16 @@ def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = p
         listening=Listening("127.0.0.1:8080", "127.0.0.1:9901"),
         snapshot=snapshot,
         totals=Totals(),
-        learning=Learning(push, time.time),
+        state=state,
+        learning=Learning(push, time.time, state),
+        audit=audit,
+        rollouts=Rollouts(Ties(state, audit, endpoints, push, no_flush, lambda: 1)),
         supervisor=Supervisor(
             Launch((), "json", "info"), (), current, WorkerEvents(nobody, nobody, nobody), print
         ),
         endpoints=endpoints,
         certificates=Certificates(print, snapshot.loaded),
+        webhooks=Webhooks(no_post, time.time, Random(1)),
         started_at_s=1.0,
         last_success_at_s=1.0,
     )

@@ -23,7 +23,7 @@ class FakeReloader:
         self.record = ReloadRecord("success", 1.0, "api")
         self.calls: list[str] = []
 
-    async def reload(self, trigger: str) -> ReloadRecord:
+    async def reload(self, trigger: str, by: str = "") -> ReloadRecord:
         self.calls.append(trigger)
         return self.record
 

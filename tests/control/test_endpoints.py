@@ -174,3 +174,43 @@ async def test_an_ejection_ends_by_itself_and_with_its_endpoint() -> None:
 async def test_every_endpoint_of_the_config_in_force_is_listed() -> None:
     async with endpoints_of(config_of()) as (endpoints, _, _pushed):
         assert [place for place, _ in endpoints.all()] == [PLACE_A, PLACE_B, ("v2", B)]
+
+
+def reported(in_flight: int, url: str = A) -> Stats:
+    return Stats(0, 0, endpoints=[["v1", url, in_flight]])
+
+
+async def test_an_endpoint_that_a_rollout_keeps_idle_gets_nothing_new_until_its_turn() -> None:
+    async with endpoints_of(config_of(A, B)) as (endpoints, world, pushed):
+        endpoints.set_idle("animals", frozenset({PLACE_A}))
+        assert pushed == [EndpointState("v1", A, "drain", [])]
+        assert endpoints.states(config_of(A, B)) == {"v1": {A: ["drain", []]}}
+        assert not endpoints.takes_requests(PLACE_A)
+        assert endpoints.is_ready(PLACE_A)
+        belief = endpoints.belief(PLACE_A)
+        assert (belief.state, belief.since_s) == (State.DRAINING, 1000.0)
+        assert belief.reason == "not in turn: rollout of animals"
+        assert belief.in_flight is None
+        endpoints.on_stats(1, reported(2))
+        assert endpoints.belief(PLACE_A).in_flight == 2
+        world.now_s += 1
+        endpoints.set_idle("animals", frozenset({PLACE_A, ("v1", B)}))
+        assert endpoints.belief(PLACE_A).since_s == 1000.0
+        endpoints.set_idle("animals", frozenset())
+        assert {(m.url, m.state) for m in pushed[2:]} == {(A, "up"), (B, "up")}
+
+
+async def test_an_endpoint_is_ready_when_a_check_passed_and_nobody_took_it_out() -> None:
+    async with endpoints_of(config_of(health=CHECK)) as (endpoints, world, _):
+        assert not endpoints.is_ready(PLACE_A)  # not checked yet
+        await eventually(lambda: endpoints.is_ready(PLACE_A))
+        assert not endpoints.is_ready(("v1", "http://127.0.0.1:3"))  # not in the config
+        endpoints.drain(PLACE_A)
+        assert not endpoints.is_ready(PLACE_A)
+        endpoints.undrain(PLACE_A)
+        endpoints.on_ejection(1, ejection())
+        assert not endpoints.is_ready(PLACE_A)
+        world.now_s = 1031.0  # the ejection is over
+        assert endpoints.is_ready(PLACE_A)
+        world.failure = "refused"
+        await eventually(lambda: not endpoints.is_ready(PLACE_A))

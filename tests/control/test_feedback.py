@@ -7,10 +7,9 @@ import pytest
 
 from router.config.model import Feedback as Settings
 from router.control.feedback import Feedback
-from router.control.learning import Learning
 from router.control.store import Learned, Reward
 from router.receipts import issue, names_of
-from tests.control.support import BANDIT, loaded
+from tests.control.support import BANDIT, LearningAlone, loaded
 
 NOW_S = 1_000_000
 JSON = "application/json"
@@ -19,7 +18,7 @@ JSON = "application/json"
 class Desk:
     """A feedback handler with a clock that stands still."""
 
-    def __init__(self, learning: Learning, settings: Settings) -> None:
+    def __init__(self, learning: LearningAlone, settings: Settings) -> None:
         self.learning = learning
         self.counts: Counter[tuple[str, str]] = Counter()
         self.feedback = Feedback(learning, lambda: settings, lambda: NOW_S, self.count)
@@ -42,7 +41,7 @@ class Desk:
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
-    learning = Learning(print, lambda: NOW_S)
+    learning = LearningAlone(print, lambda: NOW_S)
     learning.adopt(await learning.build(loaded(routes=[BANDIT]).config))
     yield Desk(learning, Settings.model_validate(dict(window="100s", max_items=5, max_body=4096)))
     await learning.close()
@@ -79,7 +78,7 @@ async def test_a_receipt_counts_to_the_end_of_the_window_and_is_late_after(desk:
 
 
 async def test_what_was_purged_stays_late_when_the_window_grows(desk: Desk) -> None:
-    store = desk.learning._store
+    store = desk.learning.state.store
     assert store is not None
     await store.claim([Reward("nonce", "learner", "v1", 1.0, NOW_S - 51)])
     await store.save([Learned("learner", "bandit", {}, 1)])
@@ -183,10 +182,10 @@ async def test_a_store_that_fails_is_said_and_counts_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt = desk.receipt()
-    store = desk.learning._store
+    store = desk.learning.state.store
     assert store is not None
     await store.close()
     status, body = await desk.post({"receipt": receipt, "reward": 1})
     assert (status, body["type"]) == (503, "urn:pointsman:problem:state-unavailable")
     assert desk.counts == {}
-    desk.learning._store = None
+    desk.learning.state.store = None

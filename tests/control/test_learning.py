@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from router.config.model import Config
-from router.control import learning as module
-from router.control.learning import Learning
+from router.control import state as module
 from router.control.store import Learned, Reward, Store, open_store
 from router.errors import StartError, StateError
 from router.messages import Weights
-from tests.control.support import BANDIT, PLAIN, Pushed, loaded
+from tests.control.support import BANDIT, PLAIN, LearningAlone, Pushed, loaded
 
 
 def config_of(state: Path | None = None, **changes: Any) -> Config:
@@ -26,8 +25,8 @@ def rewards(variant: str, values: Sequence[float], prefix: str = "") -> list[Rew
     ]
 
 
-async def begin(config: Config, push: Callable[[Weights], None] = print) -> Learning:
-    learning = Learning(push, lambda: 1000.0)
+async def begin(config: Config, push: Callable[[Weights], None] = print) -> LearningAlone:
+    learning = LearningAlone(push, lambda: 1000.0)
     learning.adopt(await learning.build(config))
     return learning
 
@@ -96,8 +95,8 @@ async def test_rewards_accepted_after_the_last_save_are_replayed_once(tmp_path: 
     await first.record(rewards("v1", [1.0] * 10, "saved"))
     await first.tick()
     await first.record(rewards("v1", [1.0] * 5, "not saved"))
-    assert first._store is not None
-    await first._store.close()  # as a crash would: no last save
+    assert first.state.store is not None
+    await first.state.store.close()  # as a crash would: no last save
     for _ in range(2):  # once replayed, they are in the next save
         again = await begin(config)
         summary = again.summary("learner")
@@ -233,7 +232,7 @@ async def test_a_dump_of_a_later_version_stops_the_start_by_name(tmp_path: Path)
     store = await open_store(f"sqlite://{state}")
     await store.save([Learned("learner", "bandit", {"version": 99}, 0)])
     await store.close()
-    learning = Learning(print, lambda: 1000.0)
+    learning = LearningAlone(print, lambda: 1000.0)
     with pytest.raises(StartError, match="route learner: what was learned cannot be read"):
         await learning.build(config_of(state))
     await learning.close()

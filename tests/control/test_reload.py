@@ -24,6 +24,8 @@ class Workers:
         self.gate = asyncio.Event()
         self.gate.set()
 
+    size = 2
+
     async def prepare(self, trial: Prepare) -> tuple[str, ...]:
         self.trials.append(trial)
         self.journal.append(("prepare", trial.generation))
@@ -63,6 +65,7 @@ async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     yield desk
     await desk.plane.endpoints.close()
     await desk.plane.learning.close()
+    await desk.plane.state.close()
 
 
 async def test_equal_content_changes_nothing(desk: Desk) -> None:

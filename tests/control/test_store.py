@@ -2,32 +2,35 @@ import asyncio
 import sqlite3
 import stat
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from router.control.sqlite_store import SqliteStore
-from router.control.store import Learned, Reward, open_store
+from router.control.store import Learned, Reward, Store, open_store
 from router.errors import StartError, StateError
+from tests.control.store_contract import StoreContract, event, kept, reward
 
 
-def reward(nonce: str, issued_s: int = 1000, route: str = "r") -> Reward:
-    return Reward(nonce, route, "v1", 1.0, issued_s)
+class TestMemory(StoreContract):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        store = await open_store("memory:")
+        yield store
+        await store.close()
+
+
+class TestFile(StoreContract):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        store = await open_store(f"sqlite://{tmp_path}/state.db")
+        yield store
+        await store.close()
 
 
 def modes_in(directory: Path) -> set[int]:
     return {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
-
-
-async def test_a_nonce_is_claimed_once_and_numbers_rise(tmp_path: Path) -> None:
-    store = await open_store(f"sqlite://{tmp_path}/state.db")
-    first = await store.claim([reward("a"), reward("b"), reward("a")])
-    second = await store.claim([reward("b"), reward("c")])
-    await store.close()
-    assert [first[0] is not None, first[1] is not None, first[2]] == [True, True, None]
-    assert second[0] is None
-    numbers = [first[0], first[1], second[1]]
-    assert numbers == sorted(numbers, key=lambda number: number or 0)
 
 
 async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> None:
@@ -36,12 +39,15 @@ async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> Non
     await store.claim([reward("a"), reward("b")])
     await store.save([Learned("r", "bandit", {"version": 1}, 1)])
     assert await store.setdefault("receipt_key", "k1") == "k1"
+    written = await store.keep_rollout(kept(1), 1, [event("step")])
     await store.close()
     again = await open_store(url)
     assert await again.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
     assert await again.rewards_after("r", 1) == [(2, reward("b"))]
     assert await again.claim([reward("a")]) == [None]
     assert await again.setdefault("receipt_key", "k2") == "k1"
+    assert await again.rollout("r") == kept(1)
+    assert await again.events() == written
     await again.close()
 
 
@@ -50,16 +56,6 @@ async def test_memory_forgets(tmp_path: Path) -> None:
         store = await open_store("memory:")
         assert await store.claim([reward("a")]) != [None]
         await store.close()
-
-
-async def test_purge_forgets_old_rewards_but_none_that_no_dump_has_yet() -> None:
-    store = await open_store("memory:")
-    await store.claim([reward("old", 1000), reward("new", 2000), reward("uncounted", 1000)])
-    await store.save([Learned("r", "bandit", {}, 2)])
-    assert await store.purge(1500) == 1
-    assert store.horizon_s == 1001
-    assert await store.claim([reward("new", 2000), reward("uncounted", 1000)]) == [None, None]
-    await store.close()
 
 
 async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path) -> None:
@@ -99,7 +95,7 @@ async def test_the_file_holds_a_key_so_only_its_owner_may_read_it(tmp_path: Path
 async def test_a_store_in_use_by_another_program_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.control.store._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("router.control.sqlite_store._BUSY_TIMEOUT_S", 0.05)
     store = await open_store(f"sqlite://{tmp_path}/state.db")
     with pytest.raises(
         StartError, match=rf"cannot open the state store {tmp_path}/state\.db: .*locked"
@@ -115,8 +111,43 @@ async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     connection.commit()
     connection.close()
-    with pytest.raises(StartError, match="its schema version is 99, expected 1"):
+    with pytest.raises(StartError, match="its schema version is 99, expected 2"):
         await open_store(f"sqlite://{tmp_path}/state.db")
+
+
+VERSION_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE learned (
+    route TEXT NOT NULL, kind TEXT NOT NULL, dump TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (route, kind)
+) WITHOUT ROWID;
+CREATE TABLE rewards (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE,
+    route TEXT NOT NULL, variant TEXT NOT NULL, reward REAL NOT NULL, issued_s INTEGER NOT NULL
+);
+CREATE INDEX rewards_issued_s ON rewards (issued_s);
+INSERT INTO meta VALUES ('schema_version', '1'), ('receipt_key', 'k1'), ('horizon_s', '900');
+INSERT INTO learned VALUES ('r', 'bandit', '{"version": 1}', 1);
+INSERT INTO rewards (nonce, route, variant, reward, issued_s)
+    VALUES ('a', 'r', 'v1', 1.0, 1000), ('b', 'r', 'v1', 1.0, 1000);
+"""
+
+
+async def test_a_file_of_the_first_version_keeps_what_is_in_it_and_takes_rollouts(
+    tmp_path: Path,
+) -> None:
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(VERSION_1)
+    connection.close()
+    for revision in (1, 2):  # the second time it is of today's version
+        store = await open_store(f"sqlite://{tmp_path}/state.db")
+        assert await store.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
+        assert await store.rewards_after("r", 1) == [(2, reward("b"))]
+        assert await store.setdefault("receipt_key", "k2") == "k1"
+        assert store.horizon_s == 900
+        assert await store.keep_rollout(kept(revision), 1, [event("step")]) is not None
+        assert len(await store.events()) == revision
+        await store.close()
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What an endpoint does with a request it got, one after the other."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from tests.data.harness import Lab, Origin, Wire, response
@@ -14,6 +15,29 @@ def answer(body: bytes = b"ok", *lines: bytes, status: bytes = b"200 OK") -> Act
         wire.send(response(body, *lines, status=status))
 
     return act
+
+
+def say(data: bytes) -> Act:
+    """Send just this."""
+
+    async def act(wire: Wire) -> None:
+        wire.send(data)
+
+    return act
+
+
+class Held:
+    """An act that waits to be let go; `begun` is sent before."""
+
+    def __init__(self, then: Act, begun: bytes = b"") -> None:
+        self.go = asyncio.Event()
+        self._then = then
+        self._begun = begun
+
+    async def __call__(self, wire: Wire) -> None:
+        wire.send(self._begun)
+        await self.go.wait()
+        await self._then(wire)
 
 
 async def unavailable(wire: Wire) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import orjson
 
@@ -32,6 +32,7 @@ from router.messages import (
     RequestCounts,
     Stats,
 )
+from router.rollouts.measured import Measured
 
 DEADLINE_S = 10.0
 RECEIPT_KEY = "5a" * 32
@@ -49,6 +50,11 @@ async def eventually(condition: Callable[[], object], deadline_s: float = DEADLI
     while not condition():
         assert time.monotonic() < end_s, "the condition did not come true in time"
         await asyncio.sleep(0.002)
+
+
+def a_bug(*_: object) -> NoReturn:
+    """Stands in for what fails by our own fault."""
+    raise RuntimeError("a bug")
 
 
 async def soon(awaitable: Awaitable[Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -333,6 +339,7 @@ class Router:
         self.messages: list[Message] = []
         self.requests: Counter[tuple[str, str, str]] = Counter()
         self.counters: Counter[tuple[str, ...]] = Counter()
+        self.measured: dict[tuple[str, str], Measured] = {}
         self.gauges: dict[str, float] = {}
         self.pools: list[BackendPool] = []
         self.mirrors: list[Mirror] = []
@@ -358,6 +365,9 @@ class Router:
                 self.requests[counts.route, counts.variant, counts.code] += counts.count
             for metric, labels, count in message.counters:
                 self.counters[metric, *labels] += count
+            for route, variant, dumped in message.measured:
+                measured = self.measured.setdefault((route, variant), Measured())
+                measured.merge(Measured.restore(dumped))
             self.gauges = message.gauges
         self.messages.append(message)
 
@@ -413,8 +423,19 @@ class Router:
             pass
         return stats
 
+    async def reported(self, condition: Callable[[], object]) -> None:
+        """Have the worker report until `condition` holds."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                await self.flush()
+
     def counted(self, metric: str, *labels: str) -> int:
         return self.counters[f"pointsman_{metric}_total", *labels]
+
+    async def left(self) -> None:
+        """The worker has left."""
+        assert self.run is not None
+        await soon(asyncio.wait([self.run]))
 
     async def stop(self) -> None:
         """Check that nothing leaked, then drain."""
@@ -432,7 +453,8 @@ class Router:
                 connection.transport.abort()
             await soon(asyncio.wait([self.run]))
             for pool in self.pools:
-                pool.retire()
+                if not pool.is_retired:
+                    pool.retire()
             if self.channel is not None:
                 self.channel.close()
             await eventually(lambda: self.is_channel_closed)
@@ -458,6 +480,7 @@ class Router:
         return (
             self.worker.in_flight == 0
             and not self.connections
+            and not len(self.worker.holding)
             and all(mirror.in_flight == mirror.in_flight_bytes == 0 for mirror in self.mirrors)
             and all(pool.retries.in_progress == 0 for pool in self.pools)
             and all(pool.limiter is None or pool.limiter.in_flight == 0 for pool in self.pools)
@@ -518,10 +541,15 @@ class Lab:
         self.clients.append(wire)
         return wire
 
-    async def ask(self, data: bytes, **options: Any) -> Received:
-        """One request on a connection of its own."""
+    async def sent(self, data: bytes) -> Wire:
+        """A client that has sent `data`, on a connection of its own."""
         wire = await self.client()
         wire.send(data)
+        return wire
+
+    async def ask(self, data: bytes, **options: Any) -> Received:
+        """One request on a connection of its own."""
+        wire = await self.sent(data)
         received = await wire.message(**options)
         wire.close()
         return received
@@ -529,8 +557,7 @@ class Lab:
     async def drained(self) -> None:
         """The worker was told to leave, and left."""
         self.router.send(Drain(0.0, 5.0))
-        assert self.router.run is not None
-        await soon(asyncio.wait([self.router.run]))
+        await self.router.left()
 
     async def close(self) -> None:
         for client in self.clients:

@@ -12,20 +12,24 @@ from router import handover
 from router.data import departure as module
 from router.handover import address_of
 from router.messages import Commit, Committed, Drain, Drained, FlushStats, Stats, Weights
-from tests.data.harness import Lab, Router, Wire, document, eventually, request, response, soon
+from tests.data.acts import Held, acting, answer, say
+from tests.data.harness import Lab, Router, Wire, a_bug, document, eventually, request, response
 
 
 async def connected(lab: Lab) -> Wire:
     """A client that got an answer and keeps its connection."""
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     assert (await client.message()).status == 200
     return client
 
 
-async def left(router: Router) -> None:
-    assert router.run is not None
-    await soon(asyncio.wait([router.run]))
+async def half_answered(lab: Lab) -> tuple[Router, Held, Wire]:
+    """A client that has the first half of its answer, `ha`."""
+    rest = Held(say(b"lf"), begun=b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha")
+    router = await lab.start(document(await acting(lab, rest, answer())))
+    client = await lab.sent(request())
+    assert await client.until(b"ha")
+    return router, rest, client
 
 
 def is_waiting(router: Router) -> bool:
@@ -49,7 +53,7 @@ async def test_a_client_that_just_came_is_waited_for(
     fresh.send(request())
     got = await fresh.message()
     assert (got.status, got.field("connection")) == (200, "close")
-    await left(router)
+    await router.left()
 
 
 async def test_a_client_that_came_long_ago_and_says_nothing_is_not(
@@ -61,7 +65,7 @@ async def test_a_client_that_came_long_ago_and_says_nothing_is_not(
     await eventually(lambda: len(router.connections) == 1)
     router.send(Drain(0.0, 30.0))
     assert await silent.end() == b""
-    await left(router)
+    await router.left()
 
 
 async def test_a_request_that_lies_unread_is_answered_before_its_connection_ends(lab: Lab) -> None:
@@ -87,7 +91,7 @@ async def test_with_a_successor_idle_clients_are_waited_for(
         client.send(request())
         got = await client.message()
         assert (got.status, got.field("connection")) == (200, "close")
-    await left(router)
+    await router.left()
     assert (await router.received(Drained)).cut == 0
 
 
@@ -99,59 +103,33 @@ async def test_asked_again_without_a_successor_it_hurries(lab: Lab) -> None:
     assert is_waiting(router)
     router.send(Drain(0.0, 5.0))
     assert await client.end() == b""
-    await left(router)
+    await router.left()
 
 
 async def test_a_client_that_was_not_told_is_not_cut_off_by_the_end_of_its_answer(
     lab: Lab,
 ) -> None:
     """Its answer began before the drain, and did not say that the connection ends."""
-    go_on = asyncio.Event()
-
-    async def script(wire: Wire) -> None:
-        await origin.next_request(wire)
-        wire.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha")
-        await go_on.wait()
-        wire.send(b"lf")
-        await origin.next_request(wire)
-        wire.send(response())
-
-    origin = await lab.origin(script)
-    router = await lab.start(document(origin))
-    client = await lab.client()
-    client.send(request())
-    assert await client.until(b"ha")
+    router, rest, client = await half_answered(lab)
     router.send(Drain(0.0, 30.0, has_successor=True))
     await eventually(settled(router))
-    go_on.set()
+    rest.go.set()
     assert await client.exactly(2) == b"lf"
     client.send(request())
     got = await client.message()
     assert (got.status, got.field("connection")) == (200, "close")
-    await left(router)
+    await router.left()
 
 
 async def test_a_client_that_was_not_told_does_not_keep_a_worker_that_has_no_time(
     lab: Lab,
 ) -> None:
-    go_on = asyncio.Event()
-
-    async def script(wire: Wire) -> None:
-        await origin.next_request(wire)
-        wire.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha")
-        await go_on.wait()
-        wire.send(b"lf")
-
-    origin = await lab.origin(script)
-    router = await lab.start(document(origin))
-    client = await lab.client()
-    client.send(request())
-    assert await client.until(b"ha")
+    router, rest, client = await half_answered(lab)
     router.send(Drain(0.0, 1000.0))
     await eventually(settled(router))
-    go_on.set()
+    rest.go.set()
     assert await client.end() == b"lf"
-    await left(router)
+    await router.left()
 
 
 # without control
@@ -167,7 +145,7 @@ async def orphan(lab: Lab, **settings: Any) -> Router:
 
 async def test_an_orphan_without_patience_drains_at_once(lab: Lab) -> None:
     router = await orphan(lab, orphan_timeout=0)
-    await left(router)
+    await router.left()
 
 
 async def test_an_orphan_leaves_when_a_successor_serves_from_its_socket(lab: Lab) -> None:
@@ -176,7 +154,7 @@ async def test_an_orphan_leaves_when_a_successor_serves_from_its_socket(lab: Lab
     taken = await _as_another_process(handover.take, address, 4)
     assert len(taken) == 1
     await _as_another_process(handover.announce_ready, address)
-    await left(router)
+    await router.left()
     with taken[0] as successor, socket.create_connection(("127.0.0.1", router.port)):
         accepted, _ = successor.accept()  # it was not closed with the orphan
         accepted.close()
@@ -191,7 +169,7 @@ async def test_an_orphan_whose_socket_nobody_took_serves_its_queue_first(lab: La
         lab.clients.append(client)
         client.send(request())
         assert (await client.message()).status == 200
-    await left(router)
+    await router.left()
 
 
 async def _as_another_process(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -208,13 +186,9 @@ async def test_whatever_fails_on_the_way_the_end_comes(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = await lab.start(document(await lab.answering()))
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(router.worker.acceptor, "stop", fail)
+    monkeypatch.setattr(router.worker.acceptor, "stop", a_bug)
     router.send(Drain(0.0, 0.1))
-    await left(router)
+    await router.left()
     assert "message_failed" in caplog.messages
 
 
@@ -226,18 +200,14 @@ async def test_an_orphan_that_no_successor_can_find_leaves_in_its_time(
 
     monkeypatch.setattr(handover.Holder, "open", fail)
     router = await orphan(lab, orphan_timeout="50ms")
-    await left(router)
+    await router.left()
 
 
 async def test_a_message_that_fails_ends_neither_channel_nor_traffic(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = await lab.start(document(await lab.answering()))
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(router.worker, "_set_weights", fail)
+    monkeypatch.setattr(router.worker, "_set_weights", a_bug)
     router.send(Weights("all", 1, {"v1": 1.0}))
     await router.flush()
     assert not router.is_channel_closed
@@ -249,21 +219,18 @@ async def test_a_question_that_fails_is_answered(lab: Lab, monkeypatch: pytest.M
     router = await lab.start(document(await lab.answering()))
     new = document(await lab.answering(response(b"new")))
 
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug")
-
     with monkeypatch.context() as patch:
-        patch.setattr(router.worker, "_prepare", fail)
+        patch.setattr(router.worker, "_prepare", a_bug)
         assert (await router.prepare(new)).error == "RuntimeError: a bug"
     prepared = await router.prepare(new)
     assert prepared.error is None
     with monkeypatch.context() as patch:
-        patch.setattr(router.worker, "_take_settings", fail)
+        patch.setattr(router.worker, "_take_settings", a_bug)
         router.send(Commit(prepared.generation))
         assert (await router.received(Committed)).error == "RuntimeError: a bug"
     assert (await lab.ask(request())).body == b"ok"
     with monkeypatch.context() as patch:
-        patch.setattr(router.worker, "_gauges", fail)
+        patch.setattr(router.worker, "_gauges", a_bug)
         router.send(FlushStats(77))
         while (stats := await router.received(Stats)).ticket != 77:
             pass

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from router.data import downstream
+from router.data import ending
 from router.data.downstream import Downstream
 from router.messages import Drain
-from tests.data.harness import Lab, Wire, document, eventually, request, response, soon
+from tests.data.harness import Lab, Wire, a_bug, document, eventually, request, response, soon
 
 
 def limited(config: dict[str, Any], **limits: Any) -> dict[str, Any]:
@@ -35,6 +35,33 @@ async def test_a_bug_ends_one_request_with_a_500_and_is_reported(
     assert [type(context["exception"]) for context in reported] == [ZeroDivisionError]
     neighbour.send(request(b"GET", b"/"))
     assert (await neighbour.message()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("collaborator", "method"),
+    [("clients", "peer_of"), ("clients", "enter"), ("acceptor", "look"), ("wheel", "arm")],
+)
+async def test_a_bug_while_a_connection_is_taken_closes_it_and_is_counted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, collaborator: str, method: str
+) -> None:
+    router = await lab.start(document(await lab.answering()))
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    neighbour = await lab.client()
+    await eventually(lambda: router.connections)
+    with monkeypatch.context() as broken:
+        broken.setattr(getattr(router.worker, collaborator), method, a_bug)
+        client = await lab.client()
+        client.send(request())
+        assert await client.is_ended()
+    assert client.received == b""
+    await eventually(lambda: len(router.connections) == 1)
+    assert [type(context["exception"]) for context in reported] == [RuntimeError]
+    await router.flush()
+    assert router.counted("refused", "internal") == 1
+    neighbour.send(request())
+    assert (await neighbour.message()).status == 200
+    assert (await lab.ask(request())).status == 200
 
 
 # what is refused
@@ -353,7 +380,7 @@ async def test_a_half_closed_client_is_gone(lab: Lab) -> None:
 
 
 async def test_lingering_ends_by_itself(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downstream, "LINGER_S", 0.05)
+    monkeypatch.setattr(ending, "LINGER_S", 0.05)
     router = await lab.start(document(await lab.answering()))
     client = await lab.client()
     client.send(b"nonsense\r\n\r\n")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from router.data import downstream
+from router.data import ending
 from tests.data.harness import Lab, Received, Wire, document, eventually, request, response, soon
 
 SIZES = (1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5 * 1024 * 1024)
@@ -247,7 +247,7 @@ async def test_after_an_early_answer_the_rest_of_the_body_is_taken_and_dropped(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the client might never come to read the answer."""
-    monkeypatch.setattr(downstream, "LINGER_S", 60.0)
+    monkeypatch.setattr(ending, "LINGER_S", 60.0)
     go_on = asyncio.Event()
 
     async def script(wire: Wire) -> None:

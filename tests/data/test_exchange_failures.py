@@ -10,7 +10,18 @@ import pytest
 
 from router.data.exchange import Exchange
 from router.messages import EndpointState
-from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response, soon
+from tests.data.acts import Held, answer, say
+from tests.data.harness import (
+    Lab,
+    Origin,
+    Received,
+    Wire,
+    document,
+    eventually,
+    request,
+    response,
+    soon,
+)
 
 HALF_BODIES = {
     "length": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
@@ -207,42 +218,49 @@ async def test_an_answer_that_stops_in_its_middle_is_cut(lab: Lab, framing: str)
     assert await client.is_broken()
 
 
+async def _idle_time_passes(lab: Lab) -> None:
+    """It does for an endpoint that stops in its middle, so it has for who was quiet before."""
+    client = await lab.sent(request(b"GET", b"/stops"))
+    assert (await client.head()).status == 200
+    assert await client.is_broken()
+
+
 async def test_the_wait_for_an_answer_is_not_cut_by_the_idle_time(lab: Lab) -> None:
     """Not even when the endpoint took the end of the request late."""
-    answer = asyncio.Event()
+    waited = Held(answer())
 
     async def script(wire: Wire) -> None:
-        await wire.message()
-        await answer.wait()
-        wire.send(response())
+        asked = await origin.next_request(wire)
+        await (waited if asked.body else say(HALF_BODIES["length"]))(wire)
 
     origin = await lab.origin(script)
     router = await lab.start(document(origin, timeout={"idle": "50ms", "first_byte": "60s"}))
-    client = await lab.client()
-    client.send(request(b"POST", b"/", b"x"))
-    await eventually(lambda: origin.wires and origin.wires[0].received.endswith(b"x"))
+    client = await lab.sent(request(b"POST", b"/", b"x"))
+    await eventually(lambda: origin.requests)
     (connection,) = router.connections
     assert isinstance(connection.handler, Exchange)
     connection.handler.on_upstream_paused()
     connection.handler.on_upstream_resumed()
-    await asyncio.sleep(0.2)  # not a wait: four times the idle time passes
-    answer.set()
+    await _idle_time_passes(lab)
+    waited.go.set()
     assert (await client.message()).status == 200
 
 
 async def test_a_client_slower_than_the_idle_time_is_not_the_endpoints_fault(lab: Lab) -> None:
-    origin = await lab.answering()
+    def respond(asked: Received) -> bytes:
+        return response() if asked.body else HALF_BODIES["length"]
+
+    origin = await lab.answering(respond)
     router = await lab.start(document(origin, timeout={"idle": "50ms"}))
-    client = await lab.client()
-    client.send(request(b"POST", b"/", None, b"content-length: 3"))
+    client = await lab.sent(request(b"POST", b"/", None, b"content-length: 3"))
     for piece in (b"x", b"y"):
         client.send(piece)
         await eventually(partial(_has_come, origin, piece))
-        await asyncio.sleep(0.2)  # not a wait: four times the idle time passes
+        await _idle_time_passes(lab)
     client.send(b"z")
     assert (await client.message()).status == 200
     await router.flush()
-    assert router.requests == {("all", "v1", "2xx"): 1}
+    assert router.requests == {("all", "v1", "2xx"): 1, ("all", "v1", "5xx"): 2}
 
 
 # the client leaves

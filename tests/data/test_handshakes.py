@@ -11,7 +11,7 @@ import pytest
 from router.data.handshakes import outcome_of
 from router.messages import Drain
 from tests.certificates import Authority, server
-from tests.data.harness import OK, Wire, document, eventually, request, soon
+from tests.data.harness import OK, Wire, a_bug, document, eventually, request, soon
 from tests.data.tls import Cut, TlsLab, TlsWire
 
 _CLIENT_HELLO_HEAD = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -136,6 +136,33 @@ async def test_handshakes_count_towards_the_bound_on_connections(
     assert await tls_lab.client()
     await tls_lab.router.flush()
     assert tls_lab.router.counted("refused", "too-many-connections") == 1
+
+
+@pytest.mark.parametrize(
+    ("collaborator", "method"),
+    [("acceptor", "look"), ("handshakes", "begin"), ("clients", "peer_of"), ("clients", "enter")],
+)
+async def test_a_bug_while_a_connection_is_taken_closes_it_and_is_counted(
+    tls_lab: TlsLab, monkeypatch: pytest.MonkeyPatch, collaborator: str, method: str
+) -> None:
+    """Before its handshake, or when that is done."""
+    await start(tls_lab)
+    router = tls_lab.router
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    with monkeypatch.context() as broken:
+        broken.setattr(getattr(router.worker, collaborator), method, a_bug)
+        client = await tls_lab.connect()
+        assert await client.is_ended()
+    assert client.received == b""
+    assert not router.connections
+    assert not router.worker.handshakes.in_progress
+    assert [type(context["exception"]) for context in reported] == [RuntimeError]
+    await router.flush()
+    assert router.counted("refused", "internal") == 1
+    client = await tls_lab.client()
+    client.send(request())
+    assert (await client.message()).status == 200
 
 
 async def test_a_handshake_under_way_when_the_worker_leaves_is_served(tls_lab: TlsLab) -> None:

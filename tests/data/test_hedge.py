@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from router.data.attempts import Attempts
 from router.messages import EndpointState
-from tests.data.acts import Act, acting, answer, endless_503, hang, reset, unavailable
+from tests.data.acts import Act, Held, acting, answer, endless_503, hang, reset, unavailable
 from tests.data.harness import (
     Lab,
     Origin,
@@ -27,18 +28,6 @@ def hedged(*origins: Origin, after: str = "10ms", **backend: Any) -> dict[str, A
 def counted(router: Router) -> dict[str, int]:
     """Hedges by outcome, once `router.flush` was waited for."""
     return {key[2]: n for key, n in router.counters.items() if key[0] == "pointsman_hedges_total"}
-
-
-class Held:
-    """An act that waits to be let go."""
-
-    def __init__(self, then: Act) -> None:
-        self.go = asyncio.Event()
-        self._then = then
-
-    async def __call__(self, wire: Wire) -> None:
-        await self.go.wait()
-        await self._then(wire)
 
 
 async def _two(lab: Lab, first: Act, second: Act, **backend: Any) -> tuple[Router, list[Origin]]:
@@ -89,8 +78,7 @@ async def test_the_second_attempt_answers_when_the_first_does_not(lab: Lab) -> N
 async def test_the_first_answer_wins_and_the_other_attempt_is_ended(lab: Lab) -> None:
     first = Held(answer(b"first"))
     router, origins = await _two(lab, first, hang)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     first.go.set()
     assert (await client.message()).body == b"first"
@@ -102,8 +90,7 @@ async def test_the_first_answer_wins_and_the_other_attempt_is_ended(lab: Lab) ->
 async def test_a_loser_that_answers_late_reaches_nobody(lab: Lab) -> None:
     first, second = Held(answer(b"first")), Held(answer(b"second"))
     router, origins = await _two(lab, first, second)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     first.go.set()
     second.go.set()
@@ -124,8 +111,7 @@ async def test_a_stream_of_the_second_attempt_is_relayed_to_its_end(lab: Lab) ->
         wire.send(b"3\r\ntwo\r\n0\r\n\r\n")
 
     router, _ = await _two(lab, hang, stream)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     assert (await client.head()).status == 200
     assert await client.chunk() == b"one"
     assert router.pool().retries.in_progress == 0  # it is a retry no more
@@ -141,15 +127,15 @@ async def test_a_stream_of_the_second_attempt_is_relayed_to_its_end(lab: Lab) ->
 async def test_what_may_not_be_sent_twice_is_not(lab: Lab, data: bytes) -> None:
     first = Held(answer(b"first"))
     router, origins = await _two(lab, first, hang, retry={"buffer": "8KiB"})
-    client = await lab.client()
-    client.send(data)
+    client = await lab.sent(data)
     await eventually(lambda: delivered(origins) == 1)
-    await asyncio.sleep(0.05)  # not a wait: five times `after` passes
+    assert (await lab.ask(request())).body == b"later"  # for this one, later, `after` has passed
     first.go.set()
     assert (await client.message()).body == b"first"
-    assert delivered(origins) == 1
+    methods = sorted(got.first.split()[0] for origin in origins for got in origin.requests)
+    assert methods == [b"GET", b"GET", data.split()[0]]
     await router.flush()
-    assert counted(router) == {}
+    assert counted(router) == {"won": 1}
 
 
 async def test_a_body_and_a_key_are_sent_twice_whole(lab: Lab) -> None:
@@ -163,14 +149,23 @@ async def test_a_body_and_a_key_are_sent_twice_whole(lab: Lab) -> None:
     assert [origin.requests[0].body for origin in origins] == [b"onetwosix"] * 2
 
 
-async def test_with_nobody_else_to_ask_there_is_no_second_attempt(lab: Lab) -> None:
+async def test_with_nobody_else_to_ask_there_is_no_second_attempt(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_passed = asyncio.Event()
+
+    def on_slow(attempts: Attempts) -> None:
+        real(attempts)
+        has_passed.set()
+
+    real = Attempts._on_slow
+    monkeypatch.setattr(Attempts, "_on_slow", on_slow)
     first = Held(answer(b"first"))
     origin = await acting(lab, first)
     router = await lab.start(hedged(origin))
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: origin.requests)
-    await asyncio.sleep(0.05)  # not a wait: five times `after` passes
+    await soon(has_passed.wait())
     first.go.set()
     assert (await client.message()).body == b"first"
     await router.flush()
@@ -180,15 +175,8 @@ async def test_with_nobody_else_to_ask_there_is_no_second_attempt(lab: Lab) -> N
 async def test_without_a_place_in_the_budget_there_is_no_second_attempt(lab: Lab) -> None:
     first = Held(answer(b"first"))
     router, origins = await _two(lab, first, hang, retry={"budget": 0, "budget_min": 0})
-    client = await lab.client()
-    client.send(request())
-
-    async def is_denied() -> bool:
-        await router.flush()
-        return counted(router) == {"denied": 1}
-
-    while not await is_denied():
-        pass
+    client = await lab.sent(request())
+    await router.reported(lambda: counted(router) == {"denied": 1})
     first.go.set()
     assert (await client.message()).body == b"first"
     assert delivered(origins) == 1
@@ -209,8 +197,7 @@ async def test_a_quick_answer_costs_no_second_attempt(lab: Lab) -> None:
 async def test_the_first_fails_and_the_second_answers(lab: Lab) -> None:
     first, second = Held(reset), Held(answer(b"second"))
     router, origins = await _two(lab, first, second)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     first.go.set()
     await eventually(lambda: ended(origins) == 1)
@@ -226,8 +213,7 @@ async def test_the_first_fails_and_the_second_answers(lab: Lab) -> None:
 async def test_the_second_fails_and_the_first_answers(lab: Lab, act: Act) -> None:
     first = Held(answer(b"first"))
     router, origins = await _two(lab, first, act)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
 
     async def is_lost() -> bool:
         await router.flush()
@@ -246,8 +232,7 @@ async def test_both_fail_and_a_third_attempt_answers(lab: Lab) -> None:
     first, second = Held(reset), Held(unavailable)
     retry = {"backoff": "1ms", "backoff_max": "1ms"}
     router, origins = await _two(lab, first, second, retry=retry)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     first.go.set()
     await eventually(lambda: ended(origins) == 1)
@@ -261,8 +246,7 @@ async def test_both_fail_and_a_third_attempt_answers(lab: Lab) -> None:
 async def test_both_fail_and_there_are_no_more_attempts(lab: Lab) -> None:
     first, second = Held(reset), Held(reset)
     router, origins = await _two(lab, first, second, retry={"attempts": 2})
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     second.go.set()
     first.go.set()
@@ -285,8 +269,7 @@ async def test_a_stream_goes_on_after_the_second_took_the_place_of_the_first(lab
 
     first = Held(reset)
     router, origins = await _two(lab, first, stream)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     first.go.set()
     await eventually(lambda: ended(origins) == 1)
@@ -298,8 +281,7 @@ async def test_a_stream_goes_on_after_the_second_took_the_place_of_the_first(lab
 async def test_each_attempt_goes_to_an_endpoint_of_its_own(lab: Lab) -> None:
     first, second = Held(reset), Held(unavailable)
     router, origins = await _among(lab, 3, first, second, retry={"backoff": "1ms"})
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     second.go.set()
     await eventually(lambda: router.pool().retries.in_progress == 0)
@@ -378,8 +360,7 @@ async def test_a_client_that_leaves_while_the_second_connects_leaves_a_usable_co
 
 async def test_a_client_that_leaves_ends_both(lab: Lab) -> None:
     router, origins = await _two(lab, hang, hang)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     client.close()
     for origin in origins:
@@ -402,8 +383,7 @@ async def test_a_slow_attempt_and_a_slow_hedge_make_room_for_a_third(lab: Lab) -
 async def test_the_hedge_gives_up_when_its_endpoint_is_down(lab: Lab) -> None:
     first = Held(answer(b"first"))
     router, origins = await _two(lab, first, hang)
-    client = await lab.client()
-    client.send(request())
+    client = await lab.sent(request())
     await eventually(lambda: delivered(origins) == 2)
     (connection,) = router.connections
     hedge = connection.handler._attempts._hedge  # type: ignore[union-attr]  # an exchange with one

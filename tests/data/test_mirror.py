@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from router.data import mirror
 from router.data.mirror import Copies
 from tests.data.harness import (
     Lab,
@@ -153,6 +154,46 @@ async def test_a_shadow_that_resets_or_babbles_is_counted_and_nothing_more(lab: 
     assert (await lab.ask(request())).status == 200
     await outcome(router, "failed", 1, "s0")
     await outcome(router, "failed", 1, "s1")
+
+
+async def test_a_shadow_that_fails_gets_a_copy_now_and_then_until_one_is_answered(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later_s = 0.0
+    monkeypatch.setattr(mirror, "monotonic", lambda: time.monotonic() + later_s)
+    primary, shadow = await lab.answering(), await lab.refusing()
+    router = await lab.start(shadowed(primary, shadow))
+    for number in range(5):
+        await lab.ask(request())
+        await outcome(router, "failed", number + 1)
+    for _ in range(3):
+        await lab.ask(request())
+    await outcome(router, "dropped_failing", 3)
+    later_s += 0.2
+    await lab.ask(request())
+    await outcome(router, "failed", 6)  # it tried
+    later_s += 0.1
+    await lab.ask(request())
+    await outcome(router, "dropped_failing", 4)  # for now twice the time has to pass
+    await shadow.start()
+    later_s += 1.0
+    await lab.ask(request())
+    await outcome(router, "answered", 1)
+    for _ in range(3):
+        await lab.ask(request())
+    await outcome(router, "answered", 4)
+    assert len(primary.requests) == 14
+
+
+async def test_a_shadow_over_its_limits_does_not_count_as_failing(lab: Lab) -> None:
+    primary, shadow = await lab.answering(), await lab.origin(never)
+    config = shadowed(primary, shadow, timeout="200ms")
+    config["backends"]["s0"]["limits"] = {"connections": 1, "pending": 0}
+    router = await lab.start(config)
+    for _ in range(9):
+        await lab.ask(request())
+    await outcome(router, "failed", 8)
+    await outcome(router, "timeout", 1)
 
 
 async def test_more_copies_than_allowed_are_dropped(lab: Lab) -> None:

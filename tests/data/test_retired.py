@@ -1,13 +1,15 @@
 """What becomes of connections and requests when a reload changes a backend."""
 
 import asyncio
+import gc
+import weakref
 from math import inf
 from typing import Any
 
 import pytest
 
 from router.messages import Ejection, EndpointState
-from tests.data.harness import Lab, Origin, Wire, document, eventually, request, response
+from tests.data.harness import Lab, Origin, Router, Wire, document, eventually, request, response
 
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n"
 UPGRADE = (
@@ -139,13 +141,20 @@ async def test_a_request_without_an_answer_on_a_removed_endpoint_is_refused_once
 async def test_a_websocket_ends_with_its_endpoint_and_not_with_a_change_of_its_backend(
     lab: Lab,
 ) -> None:
-    old, new = await saying(lab, SWITCH), await lab.answering()
-    router = await lab.start(soon_cut(old))
-    client = await lab.client()
-    client.send(UPGRADE)
-    assert (await client.head()).status == 101
+    old, gone = await saying(lab, SWITCH), await saying(lab, SWITCH)
+    new = await lab.answering()
+    router = await lab.start(soon_cut(old, gone))
+    clients = []
+    for other, one in ((gone, old), (old, gone)):
+        router.send(EndpointState("v1", other.url, "down", []))
+        router.send(EndpointState("v1", one.url, "up", []))
+        await router.flush()
+        clients.append(await lab.sent(UPGRADE))
+        assert (await clients[-1].head()).status == 101
+        assert len(one.requests) == 1
     await router.reload(soon_cut(old, limits={"pending": 7}))
-    await asyncio.sleep(0.2)  # four times what it would have
+    client, cut = clients
+    assert await cut.is_ended()  # so its time is over, and the other had no less
     client.send(b"still there")
     await eventually(lambda: old.wires[0].unread.endswith(b"still there"))
     await router.reload(soon_cut(new))
@@ -241,3 +250,32 @@ async def test_an_ejected_endpoint_stays_ejected_when_its_backend_changes(lab: L
     assert endpoint.deadline < inf
     endpoint.on_deadline()
     assert not (await router.received(Ejection)).is_ejected
+
+
+async def test_a_retired_pool_is_freed_with_its_last_request_and_leaves_no_garbage(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Router, "remember", lambda router: None)  # it would keep the pools
+    go_on = asyncio.Event()
+    origin, other = await held(lab, go_on), await lab.answering()
+    router = await lab.start(document(origin))
+    idle, client = await lab.client(), await lab.client()
+    idle.send(request())
+    await idle.message()
+    client.send(request(b"GET", b"/held"))
+    await eventually(lambda: len(origin.requests) == 2)
+    gc.disable()
+    try:
+        busy = weakref.ref(router.pool())
+        await router.reload(document(other))
+        unused = weakref.ref(router.pool())
+        await router.reload(document(other, limits={"pending": 7}))
+        assert unused() is None
+        await router.flush()
+        assert busy() is not None
+        go_on.set()
+        assert (await client.message()).status == 200
+        await router.flush()
+        assert busy() is None
+    finally:
+        gc.enable()

@@ -8,7 +8,8 @@ checks, as in a worker, so that what they remember is under test too.
 from router.errors import HeadError
 from router.http1.body import ChunkedDecoder
 from router.http1.forwarded import peer_address
-from router.http1.request import CHUNKED, RequestHead, RequestParser, write_request_head
+from router.http1.request import RequestParser
+from router.http1.request_head import CHUNKED, RequestHead, write_request_head
 from router.http1.response import UNTIL_CLOSE, ResponseParser
 from tests.fuzz import reference
 from tests.fuzz.reference import Partial, Refused, elements

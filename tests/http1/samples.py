@@ -1,7 +1,8 @@
 """How the tests of this directory call the parsers: one fresh parser a call, one known client."""
 
 from router.http1.forwarded import ClientAddress, peer_address
-from router.http1.request import RequestHead, RequestParser, write_request_head
+from router.http1.request import RequestParser
+from router.http1.request_head import RequestHead, write_request_head
 from router.http1.response import ResponseHead, ResponseParser
 
 MAX_FIELDS = 100

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from router.errors import HeadError
 from router.http1.body import LAST_CHUNK, ChunkedDecoder, encode_chunk
 from router.http1.fields import Fields, values_of
-from router.http1.request import CHUNKED
+from router.http1.request_head import CHUNKED
 from router.http1.response import CHUNKED as RESPONSE_CHUNKED
 from router.http1.response import UNTIL_CLOSE
 from tests.http1.samples import request, response, written

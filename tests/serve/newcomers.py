@@ -3,18 +3,21 @@
 import http.client
 import socket
 import threading
-from types import TracebackType
 
-from tests.serve.harness import DEADLINE_S, poll
+from tests.serve.crowd import Crowd
+from tests.serve.harness import DEADLINE_S
 
 
-class Newcomers:
-    """Runs from `with` to its end; afterwards `came == answered + refused + len(failed)`.
+class Newcomers(Crowd):
+    """Afterwards `came == answered + refused + len(failed)`.
 
     Who cannot connect is refused; who was connected and got no whole 200 is a failure.
     """
 
+    pause_s = 0.001
+
     def __init__(self, address: str, path: str = "/plain/x", clients: int = 4) -> None:
+        super().__init__(clients)
         self.came = 0
         self.answered = 0
         self.refused = 0
@@ -22,30 +25,17 @@ class Newcomers:
         self._address = address
         self._path = path
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
-    def __enter__(self) -> "Newcomers":
-        for thread in self._threads:
-            thread.start()
-        self.more()
-        return self
+    @property
+    def answers(self) -> int:
+        return self.answered
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        assert self.came == self.answered + self.refused + len(self.failed)
+    @property
+    def is_accounted_for(self) -> bool:
+        return self.came == self.answered + self.refused + len(self.failed)
 
-    def more(self, count: int = 100) -> None:
-        """Wait for so many more answers."""
-        before = self.answered
-        poll(lambda: self.answered >= before + count, "answered")
-
-    def _run(self) -> None:
-        while not self._stopping.wait(0.001):
+    def _run(self, client: int) -> None:
+        while self.goes_on():
             outcome = self._come()
             with self._lock:
                 self.came += 1

@@ -78,6 +78,10 @@ class Origin:
         return self._is_open or self._gate.acquire(timeout=GATE_TIMEOUT_S)
 
 
+Servers = tuple[Origin, Origin]
+"""Model servers v1 and v2: what the fixture `servers` is."""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128

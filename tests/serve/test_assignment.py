@@ -16,11 +16,10 @@ from tests.serve.harness import (
     read_answer,
     serving,
 )
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
 
-Servers = tuple[Origin, Origin]
 USERS = [f"user-{number}" for number in range(300)]
 
 

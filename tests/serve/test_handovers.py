@@ -7,9 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,18 +18,18 @@ from tests.serve.harness import (
     call,
     document,
     is_alive,
+    kill,
     poll,
     read_answer,
     serving,
     total,
 )
 from tests.serve.newcomers import Newcomers
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 from tests.serve.traffic import Steady
 
 pytestmark = pytest.mark.process
 
-Servers = tuple[Origin, Origin]
 TOKEN = "a-token-for-the-tests"
 
 
@@ -76,7 +75,7 @@ def test_a_restart_replaces_every_worker_and_no_request_fails(
             poll(lambda: has_restarted(router), "restarted")
             poll(lambda: not any(map(is_alive, before)), "left")
             steady.more(200)
-            newcomers.more(200)
+            newcomers.wait(200)
         assert len(router.worker_pids()) == 2
         assert total(router.metrics(), "pointsman_worker_deaths_total") == 0
         answered = len(steady.answered) + newcomers.answered
@@ -146,18 +145,19 @@ def test_without_control_workers_serve_on_until_a_new_one_is_ready(
                 router.process.kill()
                 router.process.wait(DEADLINE_S)
                 steady.more()
-                newcomers.more()
+                newcomers.wait()
                 with serving(tmp_path / "next", config | addresses) as successor:
                     assert successor.events("ready")[0]["taken_over"] == 2
                     poll(lambda: not any(map(is_alive, orphans)), "left")
                     steady.more()
-                    newcomers.more()
+                    newcomers.wait()
                     assert {w["state"] for w in successor.status()["workers"]} == {"serving"}
-                    _end(steady, newcomers)
+                    steady.end()
+                    newcomers.end()
                     successor.stop()
             assert len(router.events("successor_ready")) == 2
         finally:
-            _kill(orphans)
+            kill(orphans)
 
 
 def _is_last(connection: http.client.HTTPConnection) -> bool:
@@ -166,21 +166,6 @@ def _is_last(connection: http.client.HTTPConnection) -> bool:
     answer = read_answer(connection.getresponse())
     assert answer.status == 200
     return answer.headers.get("connection") == "close"
-
-
-def _end(*clients: Any) -> None:
-    """Before the program does: from then on they would be refused."""
-    for client in clients:
-        client._stopping.set()
-    for client in clients:
-        for thread in client._threads:
-            thread.join()
-
-
-def _kill(pids: list[int]) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_orphans_leave_after_their_time_and_reset_nobody(tmp_path: Path, servers: Servers) -> None:
@@ -195,7 +180,7 @@ def test_orphans_leave_after_their_time_and_reset_nobody(tmp_path: Path, servers
                 poll(lambda: newcomers.refused > 10, "refused")
             assert newcomers.failed == []
         finally:
-            _kill(orphans)
+            kill(orphans)
 
 
 # the program
@@ -227,12 +212,13 @@ def test_an_upgrade_beside_the_running_program_loses_nothing(
         assert new.events("ready")[0]["taken_over"] == 2
         old.stop()
         steady.more()
-        newcomers.more()
+        newcomers.wait()
         with serving(tmp_path / "back", config | {"listen": old.listen}) as back:
             new.stop()
             steady.more()
-            newcomers.more()
-            _end(steady, newcomers)
+            newcomers.wait()
+            steady.end()
+            newcomers.end()
             back.stop()
 
 
@@ -246,7 +232,7 @@ def test_a_new_program_that_is_given_up_leaves_the_running_one_as_it_was(
             with serving(tmp_path / "new", config | {"listen": old.listen}) as new:
                 new.stop()
             steady.more()
-            newcomers.more()
+            newcomers.wait()
         with Newcomers(old.listen) as last:  # alone again, it empties its queues at the end
             old.stop()
         assert last.failed == []

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from tests.serve.harness import Router, bandit, call, document, poll, serving
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 def receipts(router: Router, count: int, path: str = "/learner/x") -> list[tuple[str, str]]:

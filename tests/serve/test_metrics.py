@@ -19,12 +19,10 @@ from tests.serve.harness import (
     serving,
     total,
 )
-from tests.serve.origins import Origin
+from tests.serve.origins import Origin, Servers
 from tests.serve.traffic import Steady
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 def abandon(router: Router, v1: Origin) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.serve.harness import DEADLINE_S, Router, call, document, poll, serving, total
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
 
-Servers = tuple[Origin, Origin]
 REQUEST = b"GET /plain/x HTTP/1.1\r\nhost: test\r\n\r\n"
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,16 @@ from tests.serve.harness import (
     call,
     document,
     is_alive,
+    kill,
     poll,
     read_answer,
     serving,
     total,
 )
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 from tests.serve.traffic import Sent, Steady
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 def worker_of(item: Sent) -> str:
@@ -175,9 +173,7 @@ def test_without_control_workers_serve_on_and_refuse_what_control_alone_can_do(
             assert all(is_alive(pid) for pid in orphans)
             poll(lambda: not is_alive(spare), "left")
         finally:
-            for pid in orphans:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(orphans)
 
 
 def test_a_stopped_worker_does_not_hold_up_a_reload(tmp_path: Path, servers: Servers) -> None:

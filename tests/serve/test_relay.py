@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.serve.harness import DEADLINE_S, call, document, poll, serving, total
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
 
-Servers = tuple[Origin, Origin]
 MIB = 1024 * 1024
 
 

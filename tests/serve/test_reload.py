@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from tests.serve.harness import DEADLINE_S, Router, bandit, call, canary, document, poll, serving
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 from tests.serve.traffic import Steady
 
 pytestmark = pytest.mark.process
 
-Servers = tuple[Origin, Origin]
 Change = Callable[[Router, dict[str, Any]], None]
 
 

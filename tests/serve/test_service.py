@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.serve.harness import DEADLINE_S, document, poll, serving
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 @pytest.fixture

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 from tests.serve.harness import DEADLINE_S, Router, bandit, document, is_alive, poll, serving
-from tests.serve.origins import Origin
+from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
-
-Servers = tuple[Origin, Origin]
 
 
 def attempt(path: Path, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -2,15 +2,12 @@
 
 import http.client
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 
-from tests.serve.harness import DEADLINE_S, Answer, poll, read_answer
-
-_PAUSE_S = 0.002
+from tests.serve.crowd import Crowd
+from tests.serve.harness import DEADLINE_S, Answer, read_answer
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,15 @@ class Failed:
     reason: str
 
 
-class Steady:
-    """Runs from `with` to its end; afterwards `sent == len(answered) + len(failed)`.
+class Steady(Crowd):
+    """Afterwards `sent == len(answered) + len(failed)`.
 
     `headers(client, number)` are those of a request; by default they hold a unique id, and a
     response that does not return it is a failure. So is any but 200 with the name of the variant
     that the router names.
     """
+
+    pause_s = 0.002
 
     def __init__(
         self,
@@ -53,6 +52,7 @@ class Steady:
         is_kept: bool = True,
     ) -> None:
         """`tls`: connect with it. Without `is_kept` every request has a connection of its own."""
+        super().__init__(clients)
         self.answered: list[Sent] = []
         self.failed: list[Failed] = []
         self._address = address
@@ -61,36 +61,30 @@ class Steady:
         self._is_kept = is_kept
         self._headers = headers or (lambda client, n: {"x-request-id": f"client-{client}-{n}"})
         self._sent = [0] * clients
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(clients)]
-
-    def __enter__(self) -> "Steady":
-        for thread in self._threads:
-            thread.start()
-        self.more()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        assert self.sent == len(self.answered) + len(self.failed)
 
     @property
     def sent(self) -> int:
         return sum(self._sent)
 
+    @property
+    def answers(self) -> int:
+        return len(self.answered)
+
+    @property
+    def is_accounted_for(self) -> bool:
+        return self.sent == len(self.answered) + len(self.failed)
+
     def more(self, count: int = 100) -> list[Sent]:
         """Wait for so many more answers; these."""
         before = len(self.answered)
-        poll(lambda: len(self.answered) >= before + count, "answered")
+        self.wait(count)
         return self.answered[before:]
 
     def variants(self, count: int = 100) -> Counter[str]:
-        """Who gives the next so many answers."""
-        return Counter(item.variant for item in self.more(count))
+        """Who answers so many of the requests that begin from now on, or some more."""
+        first = list(self._sent)
+        came = self.more(count + len(first))  # each client may have one under way
+        return Counter(item.variant for item in came if item.number >= first[item.client])
 
     def _run(self, client: int) -> None:
         connection: http.client.HTTPConnection
@@ -100,7 +94,7 @@ class Steady:
             connection = http.client.HTTPSConnection(
                 self._address, timeout=DEADLINE_S, context=self._tls
             )
-        while not self._stopping.wait(_PAUSE_S):
+        while self.goes_on():
             number = self._sent[client]
             self._sent[client] += 1
             headers = self._headers(client, number)

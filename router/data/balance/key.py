@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from router.config.balance import BalanceKey
-from router.http1.request import RequestHead
+from router.http1.request_head import RequestHead
 
 KeyOf = Callable[[RequestHead], bytes]
 """From a request to its key; empty: it has none."""

@@ -3,7 +3,8 @@ import pytest
 from router.config.balance import BalanceKey
 from router.data.balance.key import build_key
 from router.http1.forwarded import peer_address
-from router.http1.request import RequestHead, RequestParser
+from router.http1.request import RequestParser
+from router.http1.request_head import RequestHead
 
 _PEER = peer_address("192.0.2.7", ())
 

@@ -1,0 +1,243 @@
+"""The rollout of one route: how far it is, what its guard knows, what is due. No I/O.
+
+1. `take` gives measurements to the judge, in blocks of about a second; `turn` asks the engine what
+   is due; `move` puts a state in force. Whoever calls writes between the last two.
+2. Until the first step the plan's `pre_guard` judges, from then on its `guard`. What a judge knows
+   goes with the state (`record`), so whoever leads next goes on judging where this router ended.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from router.control.fleet import Report
+from router.control.ground import Ground
+from router.control.store import KeptRollout
+from router.rollouts import engine
+from router.rollouts.measured import Block, merged
+from router.rollouts.options import Guard
+from router.rollouts.plan import Place, Plan, Stage
+from router.rollouts.state import Event, Inputs, Outcome, Phase, State, Verdict
+
+if TYPE_CHECKING:
+    from router.rollouts.guard import Judge
+
+RECENT_MAX: Final = 5
+"""Events shown with a route; `GET /events` has the rest."""
+HEARD_S: Final = 5.0
+"""A router of the fleet that said nothing for so long has no say in what is in flight."""
+UNWRITTEN_MAX: Final = 100
+"""Events that wait for a store that fails: a rollback is a handful."""
+
+JUDGED: Final = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING})
+"""Phases in which it is measured what variants do."""
+
+
+class Rollout:
+    """One rollout of this router's config."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.state = State()
+        self.revision = 0
+        """Of the record in the store; 0: there is none."""
+        self.is_kept = False
+        """Whether that record is of this policy."""
+        self.may_begin = True
+        """Whether this router may write a new one in place of another policy's."""
+        self.fence: int | None = None
+        """Of its lead; None: another router leads, or nobody knows yet."""
+        self.applied: Stage | None = None
+        """What workers were told."""
+        self.applied_at = 0
+        """The revision at which they were."""
+        self.unread = ""
+        """Why it stands still: the store or the fleet cannot be asked; empty: they can."""
+        self.unwritable = ""
+        """Why it stands still: the store cannot be written; empty: it can."""
+        self.is_cut_off = False
+        """Whether it judged by itself since the store was last read: what it knows is taken from
+        there again, or the reports of that time would count twice."""
+        self.unwritten: deque[Event] = deque(maxlen=UNWRITTEN_MAX)
+        self.recent: deque[Event] = deque(maxlen=RECENT_MAX)
+        self.kept_state = self.state
+        """As it was written last, but for the evidence."""
+        self.turned_s: float | None = None
+        """When the engine was asked last, by the clock that never jumps."""
+        self.written_s = 0.0
+        self.looked_s = 0.0
+        self.is_dirty = False
+        """Whether something was measured since it was written."""
+        self._requests = 0
+        self._judge: Judge | None = None
+        self._heard: dict[str, tuple[Report, float]] = {}
+        self._begin_judge()
+
+    # what is so
+
+    @property
+    def route(self) -> str:
+        return self.ground.route
+
+    @property
+    def stage(self) -> Stage:
+        """How traffic must stand."""
+        return engine.stage(self.ground.plan, self.state)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether what variants do is of interest."""
+        return self.state.phase in JUDGED
+
+    @property
+    def trouble(self) -> str:
+        """Why it stands still though it should not; empty: it does not."""
+        return self.unread or self.unwritable
+
+    def is_news(self, kept: KeptRollout | None) -> bool:
+        """Whether the store has something else than what this router knows."""
+        if kept is None or not self.is_kept:
+            return True
+        is_moved = (kept.digest, kept.revision) != (self.ground.digest, self.revision)
+        return is_moved or (self.is_cut_off and not self.unwritten)
+
+    def checks(self) -> list[dict[str, Any]]:
+        """What each check of the guard says; empty without a guard."""
+        return [] if self._judge is None or not self.is_judged else self._judge.summary()
+
+    # the record
+
+    def restore(self, kept: KeptRollout) -> None:
+        """Go on from a record of this policy.
+
+        Raises:
+            ValueError: it is not one that this program understands.
+        """
+        restored = engine.restore(kept.state["state"])
+        self.state = replace(restored, evidence={})
+        self.revision, self.is_kept, self.may_begin = kept.revision, True, False
+        self._begin_judge()
+        evidence = restored.evidence.get(self._judged_by)
+        if self._judge is not None and evidence is not None:
+            self._judge.restore(evidence)
+        self.kept_state = self.state
+        self._requests, self.is_dirty, self.is_cut_off = 0, False, False
+
+    def wrote(self, kept: KeptRollout, state: State, clock_s: float) -> None:
+        """`kept`, made of `state` by `record`, is in the store."""
+        self.kept_state = state
+        self.revision, self.is_kept, self.may_begin = kept.revision, True, False
+        self.is_dirty = self.is_cut_off = False
+        self.unwritten.clear()
+        self.written_s = self.looked_s = clock_s
+
+    def record(self, state: State) -> KeptRollout:
+        """What is to be kept before `state` is in force."""
+        evidence = {} if self._judge is None else {self._judged_by: self._judge.dump()}
+        dumped = engine.dump(replace(state, evidence=evidence))
+        document = {"state": dumped, "marks": dict(self.ground.marks)}
+        return KeptRollout(self.route, self.ground.digest, self.revision + 1, document)
+
+    # turns
+
+    def take(
+        self,
+        reports: Sequence[Report],
+        cursor: str,
+        gates: Mapping[str, Verdict],
+        now_s: float,
+    ) -> None:
+        """Judge what routers measured. `now_s` is of the clock that never jumps."""
+        for report in reports:
+            self._heard[report.router] = report, now_s
+        self.state = replace(self.state, cursor=cursor)
+        new = self.ground.plan.new
+        for block in blocks(reports):
+            if new in block:
+                self._requests += block[new].requests
+            if self._judge is not None and self.is_judged:
+                self._judge.observe(block, gates)
+                self.is_dirty = True
+
+    def turn(
+        self,
+        now_s: float,
+        elapsed_s: float,
+        up: frozenset[Place],
+        in_flight: Mapping[Place, int],
+    ) -> engine.Turn:
+        """What is due now."""
+        verdict = None if self._judge is None else self._judge.verdict()
+        is_before = self.state.step < 0
+        inputs = Inputs(
+            now_s=now_s,
+            elapsed_s=elapsed_s,
+            up=up,
+            in_flight=in_flight,
+            verdict=None if is_before else verdict,
+            pre_verdict=verdict if is_before else None,
+            requests=self._requests,
+        )
+        return engine.advance(self.ground.plan, self.state, inputs)
+
+    def move(self, state: State) -> None:
+        """`state` is in force."""
+        before, self.state = self.state, state
+        self._requests = 0
+        if (before.step < 0) != (state.step < 0):
+            self._begin_judge()
+        elif before.step != state.step and self._judge is not None:
+            self._judge.begin_step()
+
+    def in_flight(self, own: Mapping[Place, int], router: str, now_s: float) -> dict[Place, int]:
+        """Requests on idle endpoints in all routers; one that a router did not tell is not in it.
+
+        `own` is what this `router` knows at this moment. Others count when they act on the stage
+        that is in force.
+        """
+        known = dict(own)
+        for name, (report, heard_s) in list(self._heard.items()):
+            if now_s - heard_s > HEARD_S:
+                del self._heard[name]
+            elif name != router:
+                told = report.in_flight if report.revision >= self.applied_at else {}
+                known = {place: n + told[place] for place, n in known.items() if place in told}
+        return known
+
+    # judging
+
+    @property
+    def _judged_by(self) -> str:
+        return "pre_guard" if self.state.step < 0 else "guard"
+
+    def _begin_judge(self) -> None:
+        plan = self.ground.plan
+        guard = plan.pre_guard if self.state.step < 0 else plan.guard
+        self._judge = None if guard is None else judge_of(guard, plan)
+
+
+def judge_of(guard: Guard, plan: Plan) -> "Judge":
+    """Who judges the new variant by `guard`."""
+    from router.rollouts.guard import Judge
+
+    return Judge(guard, plan.old, plan.new)
+
+
+def blocks(reports: Sequence[Report]) -> Iterator[Block]:
+    """Reports as seconds: in each of them one report of every router that has one left."""
+    by_router: dict[str, deque[Report]] = {}
+    for report in reports:
+        by_router.setdefault(report.router, deque()).append(report)
+    while waiting := [queue for queue in by_router.values() if queue]:
+        yield merged(queue.popleft().block for queue in waiting)
+
+
+def is_way_back(state: State) -> bool:
+    """Whether a rollout in this state goes, or went, back to its old variant."""
+    return state.is_reversing or state.phase in (Phase.ROLLED_BACK, Phase.FAILED)
+
+
+def outcome_of(check: Mapping[str, Any]) -> Outcome:
+    """What a row of `checks` says."""
+    return Outcome(check["outcome"])

@@ -1,0 +1,319 @@
+"""All rollouts of this router: turned four times a second, written before they are acted on.
+
+Owns when the engine is asked, and by what. Strategy:
+
+1. One lane: a turn, an action and the adoption of a config never mix (`_lock`).
+2. Each second workers send what they counted, and it becomes one block of each route for the fleet.
+   So a failure is judged within a second and a half of its end.
+3. Whoever leads a rollout (see `fleet.py`) judges, and moves it: state and audit lines are written
+   first (`ledger.py`), then workers are told. While it moves it is written each second all the
+   same: a crash loses no more than a second of a hold. A write that is refused means that somebody
+   else moved it: everybody takes over what the store has; all look each second.
+4. A store that fails stops every rollout where it is, and traffic goes on. There is one exception,
+   for safety: the way back. A leader that judges its new version as failing, or is told to roll
+   back, does so at once and writes it as soon as it can; while the fleet cannot be reached it
+   judges by what its own workers measured.
+5. A policy that changed begins a new rollout; what changed is in the log before that. Only a router
+   whose own config changed does so: of two policies in a fleet neither takes over by itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from router.config.model import Config
+from router.control.fleet import Report
+from router.control.ground import Ground, grounds_of
+from router.control.ledger import Ledger, restore
+from router.control.measuring import Measuring
+from router.control.rollout import Rollout, is_way_back
+from router.control.ties import Ties
+from router.errors import StartError, StateError
+from router.messages import Ejection, Stats
+from router.rollouts import engine
+from router.rollouts.plan import Place
+from router.rollouts.state import Action
+
+TURN_S: Final = 0.25
+SECOND_S: Final = 1.0
+"""How often is measured, written without a step, and looked at the store: guards count seconds."""
+ELAPSED_MAX_S: Final = 2.0
+"""Most that one turn adds to a hold: while the router stood still nobody looked at anything."""
+_ACT_TRIES: Final = 3
+"""How often an action is tried when another router moves the rollout at the same moment."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The rollouts of a config that is not in force yet. One whose policy is the same is the very
+    one that runs."""
+
+    rollouts: Mapping[str, Rollout]
+    grounds: Mapping[str, Ground]
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Route -> variant -> weight."""
+        return _weights(self.rollouts.values())
+
+    def held(self) -> list[str]:
+        """Routes whose arriving requests wait."""
+        return _held(self.rollouts.values())
+
+
+class Rollouts:
+    """The rollouts in force."""
+
+    def __init__(self, ties: Ties) -> None:
+        self.ledger = Ledger(ties)
+        self._ties = ties
+        self._running: dict[str, Rollout] = {}
+        self._measuring = Measuring()
+        self._lock = asyncio.Lock()
+        self._measured_s = 0.0
+
+    def all(self) -> tuple[Rollout, ...]:
+        """Every rollout, in the order of the file."""
+        return tuple(self._running.values())
+
+    def of(self, route: str) -> Rollout | None:
+        """The rollout of a route."""
+        return self._running.get(route)
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Route -> variant -> weight, of every route that has a rollout."""
+        return _weights(self._running.values())
+
+    def held(self) -> list[str]:
+        """Routes whose arriving requests wait."""
+        return _held(self._running.values())
+
+    # config
+
+    async def build(self, config: Config) -> Trial:
+        """The rollouts of `config`, as far as they have come.
+
+        Raises:
+            StartError: the state store cannot be opened or read, or holds what this version of
+                the program does not understand.
+        """
+        grounds = grounds_of(config)
+        rollouts: dict[str, Rollout] = {}
+        for route, ground in grounds.items():
+            running = self._running.get(route)
+            if running is not None and running.ground.digest == ground.digest:
+                rollouts[route] = running
+                continue
+            rollouts[route] = Rollout(ground)
+            store = await self._ties.state.open(config.state)
+            try:
+                restore(rollouts[route], await store.rollout(route))
+            except StateError as error:
+                raise StartError(
+                    f"route {route}: how far its rollout is cannot be read from the state store: "
+                    f"{error}"
+                ) from error
+        return Trial(rollouts, grounds)
+
+    async def adopt(self, trial: Trial) -> None:
+        """Put `trial` in force: what is new is written, what is no more is dropped."""
+        async with self._lock:
+            before, self._running = self._running, dict(trial.rollouts)
+            for route in before.keys() - trial.rollouts.keys():
+                await self.ledger.drop(before[route])
+            for route, rollout in self._running.items():
+                rollout.ground = trial.grounds[route]
+                if rollout is not before.get(route):
+                    await self._settle(rollout, before.get(route))
+                self.ledger.apply(rollout)
+            plans = {route: one.ground.plan for route, one in self._running.items()}
+            self._measuring.keep({route: (plan.old, plan.new) for route, plan in plans.items()})
+
+    async def _settle(self, rollout: Rollout, before: Rollout | None) -> None:
+        """Begin a rollout that is new, if this router leads it."""
+        self._measuring.take(rollout.route)
+        if before is not None:
+            await self._ties.audit.add(before.unwritten)
+        try:
+            await self._lead(rollout, None if before is None else before.ground)
+        except StateError as error:
+            self.ledger.note_trouble(rollout, unread=str(error))
+
+    # turns
+
+    async def run(self) -> None:
+        """Turn for ever."""
+        while True:
+            await asyncio.sleep(TURN_S)
+            await self.turn()
+
+    async def turn(self) -> None:
+        """One turn of every rollout."""
+        async with self._lock:
+            is_second = self._ties.clock() - self._measured_s >= SECOND_S
+            if is_second:
+                self._measured_s = self._ties.clock()
+            await self._ask_workers(is_second)
+            for rollout in self.all():
+                try:
+                    await self._turn(rollout, is_second)
+                except Exception as error:  # a bug in one must not stop the others
+                    if not rollout.trouble:
+                        log.exception("rollout_broken")
+                    self.ledger.note_trouble(rollout, unread=f"internal error: {error!r}")
+
+    def on_stats(self, stats: Stats) -> None:
+        """A worker tells what it measured."""
+        self._measuring.add(stats.measured)
+
+    def on_ejection(self, ejection: Ejection) -> None:
+        """A worker took an endpoint out: that counts against its variant."""
+        if ejection.is_ejected:
+            self._measuring.add_ejection(ejection.backend)
+
+    async def _ask_workers(self, is_second: bool) -> None:
+        judged = [rollout for rollout in self.all() if rollout.is_judged]
+        is_held = any(rollout.stage.is_held for rollout in judged)  # clients wait for each turn
+        if is_held or (is_second and judged):
+            await self._ties.flush()
+
+    async def _turn(self, rollout: Rollout, is_second: bool) -> None:
+        reports: Sequence[Report] = [self._report(rollout)] if is_second else []
+        cursor = rollout.state.cursor
+        try:
+            is_leader = await self._lead(rollout)
+            if reports and rollout.is_judged:
+                await self._ties.state.fleet.share(rollout.route, reports[0])
+                if is_leader:
+                    gather = self._ties.state.fleet.gather
+                    reports, cursor = await gather(rollout.route, rollout.state.cursor)
+        except StateError as error:
+            is_leader = rollout.fence is not None and rollout.is_kept
+            rollout.is_cut_off = True
+            self.ledger.note_trouble(rollout, unread=str(error))
+        if is_leader:
+            gates = self._ties.gates(rollout.route)
+            rollout.take(reports, cursor, gates, self._ties.clock())
+            await self._put(rollout, self._due(rollout))
+        self.ledger.apply(rollout)
+
+    def _report(self, rollout: Rollout) -> Report:
+        block = self._measuring.take(rollout.route)
+        in_flight = self._in_flight(rollout)
+        return Report(self._ties.state.router, rollout.revision, block, in_flight)
+
+    async def _lead(self, rollout: Rollout, earlier: Ground | None = None) -> bool:
+        """Whether this router moves the rollout in this turn; what the store has is known then.
+
+        Raises:
+            StateError: the fleet or the store fails.
+        """
+        fence = await self._ties.state.fleet.lead(rollout.route)
+        is_new = fence is not None and fence != rollout.fence
+        if is_new or self._ties.clock() - rollout.looked_s >= SECOND_S:
+            await self.ledger.look(rollout)
+        if is_new:
+            rollout.turned_s = None
+        rollout.fence = fence
+        if fence is not None and not rollout.is_kept and rollout.may_begin:
+            await self.ledger.begin(rollout, earlier)
+        return rollout.is_kept and fence is not None
+
+    def _due(self, rollout: Rollout) -> engine.Turn:
+        """What the engine says is due."""
+        ties = self._ties
+        clock_s = ties.clock()
+        since_s = 0.0 if rollout.turned_s is None else clock_s - rollout.turned_s
+        rollout.turned_s = clock_s
+        in_flight = rollout.in_flight(self._in_flight(rollout), ties.state.router, clock_s)
+        up = frozenset(filter(ties.endpoints.is_ready, self._places(rollout)))
+        return rollout.turn(ties.now(), min(since_s, ELAPSED_MAX_S), up, in_flight)
+
+    async def _put(self, rollout: Rollout, turn: engine.Turn) -> None:
+        """Put a turn in force: written first when it does something, or a second has passed."""
+        is_late = self._ties.clock() - rollout.written_s >= SECOND_S
+        has_news = rollout.is_dirty or turn.state != rollout.kept_state or bool(rollout.unwritten)
+        if not turn.events and not (is_late and has_news):
+            rollout.move(turn.state)
+            return
+        try:
+            await self.ledger.write(rollout, turn.state, turn.events)
+        except StateError as error:
+            self.ledger.note_trouble(rollout, unwritten=str(error))
+            if turn.events and is_way_back(turn.state):
+                self.ledger.act_unwritten(rollout, turn)
+
+    def _places(self, rollout: Rollout) -> Iterable[Place]:
+        plan = rollout.ground.plan
+        return (
+            place for place, _ in self._ties.endpoints.all() if place[0] in (plan.old, plan.new)
+        )
+
+    def _in_flight(self, rollout: Rollout) -> dict[Place, int]:
+        """Requests of this router on endpoints that are idle."""
+        beliefs = ((place, self._ties.endpoints.belief(place)) for place in rollout.stage.idle)
+        return {place: b.in_flight for place, b in beliefs if b.in_flight is not None}
+
+    # actions
+
+    async def act(
+        self,
+        route: str,
+        action: Action,
+        *,
+        by: str,
+        reason: str,
+        weights: Mapping[str, float] | None = None,
+    ) -> str:
+        """Do what a person asks; what is so already, as a sentence, or nothing when it is done.
+
+        Any router of a fleet takes it: what it writes is taken over by the one that leads.
+
+        Raises:
+            KeyError: the route has no rollout.
+            engine.Refused: it makes no sense now.
+            StateError: it could not be written; nothing was changed.
+        """
+        async with self._lock:
+            rollout = self._running[route]
+            for _ in range(_ACT_TRIES):
+                await self._look_before(rollout, action)
+                plan, now_s = rollout.ground.plan, self._ties.now()
+                turn = engine.act(
+                    plan, rollout.state, action, by=by, reason=reason, now_s=now_s, weights=weights
+                )
+                if turn.note or await self._do(rollout, turn):
+                    return turn.note
+            raise StateError("another router moves this rollout at the same time; try again")
+
+    async def _look_before(self, rollout: Rollout, action: Action) -> None:
+        """What a person decides must not rest on what another router knows better."""
+        try:
+            await self.ledger.look(rollout)
+        except StateError:
+            if rollout.fence is None or action is not Action.ROLLBACK:
+                raise
+        if not rollout.is_kept:
+            raise engine.Refused(rollout.trouble or "the rollout has not begun yet; try again")
+
+    async def _do(self, rollout: Rollout, turn: engine.Turn) -> bool:
+        """Whether it was done; False: somebody else moved the rollout."""
+        try:
+            return await self.ledger.write(rollout, turn.state, turn.events)
+        except StateError as error:
+            if rollout.fence is None or not is_way_back(turn.state):
+                raise
+            self.ledger.note_trouble(rollout, unwritten=str(error))
+            self.ledger.act_unwritten(rollout, turn)
+            return True
+
+
+def _weights(rollouts: Iterable[Rollout]) -> dict[str, dict[str, float]]:
+    return {rollout.route: dict(rollout.stage.weights) for rollout in rollouts}
+
+
+def _held(rollouts: Iterable[Rollout]) -> list[str]:
+    return [rollout.route for rollout in rollouts if rollout.stage.is_held]
