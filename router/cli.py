@@ -69,6 +69,12 @@ def _add_config_commands(commands: "Commands") -> None:
     check.set_defaults(run=_check)
     schema = commands.add_parser("schema", help="print the JSON Schema of the config file")
     schema.set_defaults(run=_schema)
+    plan = commands.add_parser("plan", help="say what a config would do to rollouts and users")
+    plan.add_argument("file", type=Path, metavar="NEW")
+    plan.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL", help="the running router's")
+    plan.add_argument("--offline", type=Path, metavar="OLD", help="ask no router: compare with this")
+    plan.add_argument("--json", action="store_true")
+    plan.set_defaults(run=_plan)
 
 
 def _add_status(commands: "Commands") -> None:
@@ -150,6 +156,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from router import plan
     from router.config import ConfigError, compare, load_file, render_changes
     from router.tls.files import look
 
@@ -163,8 +170,31 @@ def _check(options: argparse.Namespace) -> int:
         else:
             old, new = (load_file(path, os.environ).config for path in options.diff)
             print(render_changes(compare(old, new)))
+            if forecasts := plan.forecast(plan.standings(old), new):
+                print(f"\n{plan.render(forecasts)}")
     except ConfigError as error:
         return _show_problems(error)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    import json
+
+    from router import plan
+    from router.config import ConfigError, load_file
+    from router.control import overview
+
+    try:
+        new = load_file(options.file, os.environ).config
+        if options.offline is not None:
+            before = plan.standings(load_file(options.offline, os.environ).config)
+        else:
+            before = plan.standings_from(overview.fetch(options.admin))
+    except ConfigError as error:
+        return _show_problems(error)
+    forecasts = plan.forecast(before, new)
+    document = [one.to_json() for one in forecasts]
+    print(json.dumps(document, indent=2) if options.json else plan.render(forecasts))
     return 0
 
 

@@ -108,7 +108,7 @@ def read_weights(given: Sequence[str]) -> dict[str, float]:
                 raise ValueError("write VARIANT=SHARE, like v2=20%")
             if name in weights:
                 raise ValueError(f"{name} stands twice")
-            weights[name] = parse_share(share)
+            weights[name] = parse_share(share if share.endswith("%") else float(share))
         except ValueError as error:
             raise BadWeights(f"{text}: {error}") from None
     return weights
@@ -133,7 +133,7 @@ def line_of(route: str, rollout: Mapping[str, Any]) -> str:
 
 def shares_of(rollout: Mapping[str, Any]) -> str:
     """`v1 75%, v2 25%`."""
-    return ", ".join(f"{name} {format_share(w)}" for name, w in rollout["weights"].items())
+    return ", ".join(f"{name} {format_share(w)}" for name, w in sorted(rollout["weights"].items()))
 
 
 def _parts(rollout: Mapping[str, Any]) -> Iterator[str]:

@@ -9,19 +9,16 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from router.control.fleet import Report
 from router.control.ground import Ground
 from router.control.store import KeptRollout
 from router.rollouts import engine
+from router.rollouts.guard import Judge
 from router.rollouts.measured import Block, merged
-from router.rollouts.options import Guard
-from router.rollouts.plan import Place, Plan, Stage
+from router.rollouts.plan import Place, Stage
 from router.rollouts.state import Event, Inputs, Outcome, Phase, State, Verdict
-
-if TYPE_CHECKING:
-    from router.rollouts.guard import Judge
 
 RECENT_MAX: Final = 5
 """Events shown with a route; `GET /events` has the rest."""
@@ -214,14 +211,7 @@ class Rollout:
     def _begin_judge(self) -> None:
         plan = self.ground.plan
         guard = plan.pre_guard if self.state.step < 0 else plan.guard
-        self._judge = None if guard is None else judge_of(guard, plan)
-
-
-def judge_of(guard: Guard, plan: Plan) -> "Judge":
-    """Who judges the new variant by `guard`."""
-    from router.rollouts.guard import Judge
-
-    return Judge(guard, plan.old, plan.new)
+        self._judge = None if guard is None else Judge(guard, plan.old, plan.new)
 
 
 def blocks(reports: Sequence[Report]) -> Iterator[Block]:

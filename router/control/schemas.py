@@ -16,10 +16,14 @@ REWARD: Final[dict[str, Any]] = {
 }
 ROUTE: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["name", "policy", "match", "variants", "shadows", "learned", "rollout"],
+    "required": [
+        "name", "policy", "salt", "sticky", "match", "variants", "shadows", "learned", "rollout",
+    ],
     "properties": {
         "name": {"type": "string"},
         "policy": {"type": "string"},
+        "salt": {"type": "string", "description": "of the hash of sticky units"},
+        "sticky": {"type": ["object", "null"], "description": "what its units are known by"},
         "match": OBJECT,
         "variants": {"type": "array", "items": {"$ref": "#/components/schemas/Variant"}},
         "shadows": {"type": "array", "items": OBJECT},

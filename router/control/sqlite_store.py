@@ -283,8 +283,9 @@ def _append(connection: sqlite3.Connection, events: Sequence[Event]) -> list[Eve
 
 
 def _event(row: Sequence[Any]) -> Event:
-    *_, before, after, seq = row
-    return Event(*row[:6], before=json.loads(before), after=json.loads(after), seq=seq)
+    route, kind, by, at_s, reason, generation, before, after, seq = row
+    standing = json.loads(before), json.loads(after)
+    return Event(route, kind, by, at_s, reason, generation, *standing, seq)
 
 
 class _Transaction:

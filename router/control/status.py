@@ -10,6 +10,7 @@ from router.control.plane import Plane
 from router.control.resolver import Resolved
 from router.control.steering import shown, timestamp
 from router.control.totals import VariantTotals
+from router.policies.sticky import Sticky
 
 _Figures = Mapping[tuple[str, str], VariantTotals]
 
@@ -66,12 +67,22 @@ def _route(
     return {
         "name": item.name,
         "policy": item.options.kind,
+        "salt": item.name if item.salt is None else item.salt,
+        "sticky": _sticky(item),
         "match": item.match.model_dump(mode="json", exclude_none=True),
         "variants": _variants(item, figures, weights),
         "shadows": [{"backend": shadow.backend, "sample": shadow.sample} for shadow in item.shadow],
         "learned": plane.learning.summary(item.name),
         "rollout": None if rollout is None else shown(rollout),
     }
+
+
+def _sticky(item: Route) -> dict[str, Any] | None:
+    """What its units are known by, as in the YAML; the kinds that know it have it as a key."""
+    sticky = getattr(item.options, "sticky", None)
+    if not isinstance(sticky, Sticky):
+        return None
+    return sticky.model_dump(exclude={"max_age", "secure"}, exclude_none=True)
 
 
 def _variants(item: Route, figures: _Figures, weights: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -29,8 +29,8 @@ from router.control.state import StateHolder
 from router.control.supervisor import Supervisor
 from router.control.ties import Ties
 from router.control.totals import Totals
-from router.control.worker import Launch, Worker, WorkerEvents
 from router.control.webhooks import Webhooks
+from router.control.worker import Launch, Worker, WorkerEvents
 from router.messages import (
     Ejection,
     EndpointState,

@@ -78,7 +78,7 @@ class BlueGreenOptions(Stepped):
                 "no request reaches the preview before the switch: give testers a preview_header"
                 + (", or leave this to gates" if written else ", or the guard gates"),
             )
-        measured = [name for name, *_ in (*guard.rates(), *guard.quantiles())]
+        measured = [row[0] for row in guard.rates()] + [row[0] for row in guard.quantiles()]
         nothing: dict[str, Any] = {**dict.fromkeys(measured), "burst": None, "min_requests": 0}
         return guard.model_copy(update=nothing)
 

@@ -269,7 +269,8 @@ def _conclusion(
     if against >= terms.fails_at:
         end = f"rolled back with confidence {percent(terms.confidence)}"
         return Outcome.FAIL, memory.recent, end
-    if in_favour >= terms.passes_at:
+    # Evidence that grows is waited for: it is settled sooner than a rollout that went on is undone.
+    if in_favour >= terms.passes_at and against < 1.0:
         return Outcome.PASS, memory.whole, f"{passed} with {_confidence(terms)}"
     return Outcome.INCONCLUSIVE, memory.whole, "not enough evidence yet"
 

@@ -22,9 +22,11 @@ class FakeReloader:
     def __init__(self) -> None:
         self.record = ReloadRecord("success", 1.0, "api")
         self.calls: list[str] = []
+        self.by: list[str] = []
 
     async def reload(self, trigger: str, by: str = "") -> ReloadRecord:
         self.calls.append(trigger)
+        self.by.append(by)
         return self.record
 
 
@@ -218,6 +220,25 @@ async def test_a_bug_in_a_handler_is_a_problem_document(
     response = await api.call("GET", "/status")
     assert response.status == 500
     assert "a bug" not in await response.text()
+
+
+async def events_of(api: Api, query: str = "") -> list[tuple[str, str, str]]:
+    events = (await (await api.call("GET", f"/events{query}")).json())["events"]
+    return [(event["kind"], event["by"], event["reason"]) for event in events]
+
+
+async def test_what_an_operator_changes_is_in_the_audit_log_also_without_a_store(api: Api) -> None:
+    endpoint = {"endpoint": "127.0.0.1:1", "force": True}
+    for _ in range(2):  # the second time it is so already
+        await api.call("POST", "/endpoints/drain", json=endpoint)
+    await api.call("POST", "/endpoints/undrain", json=endpoint)
+    assert await events_of(api) == [
+        ("drain", "api (127.0.0.1)", "http://127.0.0.1:1 of v1"),
+        ("undrain", "api (127.0.0.1)", "http://127.0.0.1:1 of v1"),
+    ]
+    assert api.reloader.by == []
+    await api.call("POST", "/reload")
+    assert api.reloader.by == ["api (127.0.0.1)"]
 
 
 def test_the_openapi_document_is_json() -> None:

@@ -210,7 +210,7 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> list[FakeJudge]:
         made.append(FakeJudge())
         return made[-1]
 
-    monkeypatch.setattr(module, "judge_of", judge_of)
+    monkeypatch.setattr(module, "Judge", judge_of)
     return made
 
 
@@ -547,6 +547,7 @@ async def test_of_two_policies_in_a_fleet_neither_takes_over_by_itself(
     assert (await router.kinds())[-2:] == ["restarted", "started"]
     router.state.fleet = router.fleet
     before = await router.store.rollout("animals")
+    caplog.clear()
     caplog.set_level(logging.INFO)
     await router.run(15)
     assert [record.message for record in caplog.records] == ["rollout_stalled"]

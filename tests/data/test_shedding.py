@@ -24,6 +24,9 @@ def exactly(seconds: float) -> Draw:
     return lambda random: seconds
 
 
+FOREVER = exactly(inf)
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     worker: int
@@ -42,7 +45,7 @@ class World:
         self,
         slots: int,
         service: Draw,
-        patience: Draw = exactly(inf),
+        patience: Draw = FOREVER,
         *,
         is_heedful: bool = True,
         workers: int = 1,
