@@ -1,4 +1,4 @@
-"""The command line: `compare`, `startup`, `reload`, `failover`."""
+"""The command line: `compare`, `startup`, `reload`, `failover`, `canary`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import compare, machine, peers, reload, report, startup, workload, wrk
+from benchmarks.canary import main as canary
 from benchmarks.errors import BenchmarkError
 from benchmarks.failover import main as failover
 
@@ -33,9 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     four.add_argument("--only", default="", metavar="NAMES", help="some scenarios, with commas")
     four.add_argument("--peers", help="some, with commas; default: nginx,haproxy,envoy")
     four.add_argument("--quick", action="store_true", help="a third of the time: only a look")
+    five = commands.add_parser("canary", help="how right a canary's guard is, simulated")
+    five.add_argument("--seeds", type=int, default=300, help="of each figure")
+    five.add_argument("--rollouts", type=int, default=200, help="whole ones, of each kind")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
-    for command in (one, two, three, four):
+    for command in (one, two, three, four, five):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     return parser
 
@@ -84,6 +88,8 @@ def main() -> int:
     if getattr(args, "quick", False):
         args.rounds, args.seconds = 3, 2
     try:
+        if args.command == "canary":
+            return canary.main(args, _say)
         os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin"
         _require("taskset", "util-linux", "nginx", "nginx-light", "wrk", "wrk")
         if args.command == "startup":

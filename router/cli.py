@@ -72,7 +72,7 @@ def _add_config_commands(commands: "Commands") -> None:
     plan = commands.add_parser("plan", help="say what a config would do to rollouts and users")
     plan.add_argument("file", type=Path, metavar="NEW")
     plan.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL", help="the running router's")
-    plan.add_argument("--offline", type=Path, metavar="OLD", help="ask no router: compare with this")
+    plan.add_argument("--offline", type=Path, metavar="OLD", help="ask none: compare with it")
     plan.add_argument("--json", action="store_true")
     plan.set_defaults(run=_plan)
 
@@ -183,6 +183,7 @@ def _plan(options: argparse.Namespace) -> int:
     from router import plan
     from router.config import ConfigError, load_file
     from router.control import overview
+    from router.logs import escaped
 
     try:
         new = load_file(options.file, os.environ).config
@@ -193,8 +194,10 @@ def _plan(options: argparse.Namespace) -> int:
     except ConfigError as error:
         return _show_problems(error)
     forecasts = plan.forecast(before, new)
-    document = [one.to_json() for one in forecasts]
-    print(json.dumps(document, indent=2) if options.json else plan.render(forecasts))
+    if options.json:
+        print(json.dumps([one.to_json() for one in forecasts], indent=2))
+    else:  # what the router tells came over the network
+        print("\n".join(escaped(line) for line in plan.render(forecasts).splitlines()))
     return 0
 
 

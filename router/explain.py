@@ -228,6 +228,8 @@ def _decide(
         notes.append("a cookie is issued; from then on the client stays with what it got")
     if weights is None and route.options.learner() is not None:
         notes.append("weights are those it starts with; a running router tells what it learned")
+    if weights is None and route.options.is_measured:
+        notes.append("weights are those its rollout begins with; a running router has others")
     backends = table.config.backends
     return Explanation(
         route=route.name,

@@ -11,6 +11,8 @@ import pytest
 from router import __version__, cli
 from router.control import overview, status
 from tests.control.support import BANDIT, PLAIN, document, idle_plane, loaded
+from tests.control.test_client import Answering
+from tests.control.test_client import server as server  # the fixture
 
 
 def write(path: Path, **changes: Any) -> str:
@@ -55,6 +57,84 @@ def test_a_diff_says_what_would_change(tmp_path: Path, capsys: pytest.CaptureFix
     assert "workers" in output
     assert "restart" in output
     assert "learner" in output
+
+
+RAMP: dict[str, Any] = {
+    "name": "ramp",
+    "policy": {
+        "type": "canary",
+        "stable": "v1",
+        "canary": "v2",
+        "sticky": {"header": "x-user-id"},
+        "steps": [{"weight": "5%"}],
+        "guard": {},
+    },
+}
+
+
+def ramp(**changes: Any) -> dict[str, Any]:
+    return {**RAMP, "policy": {**RAMP["policy"], **changes}}
+
+
+def test_a_diff_says_what_becomes_of_rollouts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.yaml", routes=[RAMP])
+    new = write(tmp_path / "new.yaml", routes=[ramp(bake="1m")])
+    assert cli.main(["check", "--diff", old, new]) == 0
+    changes = capsys.readouterr().out.splitlines()
+    assert changes[:3] == [
+        "~ routes[ramp].policy.bake changes from 0s to 1m",
+        "",
+        "ramp: its rollout starts over: routes[ramp].policy.bake changes from 0s to 1m",
+    ]
+    assert "  if it is promoted: 100% of units move: 100% v2 -> v1" in changes
+
+
+def test_a_plan_asks_the_running_router_where_its_rollouts_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: Answering
+) -> None:
+    document = status.status(idle_plane(loaded(routes=[RAMP])))
+    rollout = {"phase": "paused", "at": "step 1 of 1 (5%)\x1b[31m", "digest": "another"}
+    document["routes"][0]["rollout"] = rollout
+    for variant, weight in zip(document["routes"][0]["variants"], (0.0, 1.0), strict=True):
+        variant["weight"] = weight
+    server.body = json.dumps(document).encode()
+    new = write(tmp_path / "new.yaml", routes=[RAMP])
+
+    assert cli.main(["plan", new, "--admin", server.address]) == 0
+    text = capsys.readouterr().out
+    assert server.asked[0][0] == "/status"
+    assert text.startswith("ramp: its rollout starts over (paused, at step 1 of 1 (5%)")
+    assert "100% of units move: 100% v2 -> v1" in text
+    assert "\x1b" not in text
+
+    assert cli.main(["plan", new, "--admin", server.address, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["fate"] == "starts over"
+
+
+def test_a_plan_without_a_router_compares_two_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old.yaml", routes=[RAMP])
+    assert cli.main(["plan", old, "--offline", old]) == 0
+    assert capsys.readouterr().out == (
+        "ramp: its rollout goes on: its policy stays\n  no unit moves\n"
+    )
+    bad = write(tmp_path / "bad.yaml", routes=[ramp(steps=[])])
+    assert cli.main(["plan", bad, "--offline", old]) == 2
+    assert "routes[0].policy.steps" in capsys.readouterr().err
+
+
+def test_a_plan_that_finds_no_router_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: Answering
+) -> None:
+    server.body = b'{"routes": [{"name": "r"}]}'
+    new = write(tmp_path / "new.yaml", routes=[RAMP])
+    assert cli.main(["plan", new, "--admin", server.address]) == 1
+    error = capsys.readouterr().err
+    assert "--offline OLD.yaml" in error
+    assert error.count("\n") == 1
 
 
 def test_the_schema_accepts_what_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,6 +185,25 @@ def test_weights_given_replace_those_of_the_file(stubbed: Table) -> None:
     assert "weights     v1      10%  http://a:1 http://b:1\n" in render(explanation)
 
 
+def test_weights_of_a_rollout_are_told_to_be_those_it_starts_with() -> None:
+    policy = {"type": "blue_green", "active": "v1", "preview": "v2"}
+    endpoints = {"endpoints": ["http://a:1"]}
+    config = Config.model_validate(
+        {
+            "backends": {"v1": endpoints, "v2": endpoints},
+            "routes": [{"name": "r", "policy": policy}],
+        }
+    )
+    started, told = (
+        explain(build(config, 1), request(path="/"), weights=weights)
+        for weights in (None, {"v1": 0.0, "v2": 1.0})
+    )
+    assert started.notes == (
+        "weights are those its rollout begins with; a running router has others",
+    )
+    assert (told.notes, told.variant) == ((), "v2")
+
+
 def test_many_passed_over_routes_are_cut_in_text_and_whole_in_json() -> None:
     routes = [{"name": f"r{i}", "match": {"path": f"/r{i}"}, "backend": "v1"} for i in range(1000)]
     table = build(Config.model_validate({**CONFIG, "routes": routes}), 1)

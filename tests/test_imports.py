@@ -11,7 +11,7 @@ PACKAGE = ROOT / "router"
 
 _GROUND = {"errors", "units", "strict"}
 _WORDS = _GROUND | {"messages"}
-_RULES = _WORDS | {"http1", "rollouts", "policies"}
+_RULES = _WORDS | {"http1", "rollouts", "experiments", "policies"}
 _CONFIG = _RULES | {"config"}
 _TABLE = _CONFIG | {"conditions", "table", "tls"}
 _PLANE = _TABLE | {"channel", "handover", "receipts", "logs"}
@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": _WORDS,
     "http1": _WORDS,
     "rollouts": _WORDS,
-    "policies": _WORDS | {"rollouts"},
+    "experiments": _WORDS,
+    "policies": _WORDS | {"rollouts", "experiments"},
     "config": _RULES,
     "conditions": _CONFIG,
     "tls": _CONFIG,
@@ -58,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 PURE = {
     *("errors", "units", "strict", "messages", "receipts", "http1", "rollouts", "policies"),
-    *("config", "conditions", "table", "explain", "plan"),
+    *("experiments", "config", "conditions", "table", "explain", "plan"),
 }
 """No coroutine, no socket, no clock, no generator of chance: these are passed in."""
 

@@ -71,7 +71,8 @@ def completed(piece: dict[str, Any]) -> dict[str, Any]:
         if not piece.keys() & {"backend", "policy"}:
             piece = {"backend": "v1", **piece}
         piece = {"routes": [{"name": "route", **piece}]}
-    named = re.findall(r'"(?:backend|stable|canary|active|preview|from|to)": "([^"%]+)"', json.dumps(piece))
+    keys = "backend|stable|canary|active|preview|from|to"
+    named = re.findall(rf'"(?:{keys})": "([^"%]+)"', json.dumps(piece))
     backends = {name: {"endpoints": ["http://127.0.0.1:1"]} for name in ["v1", *named]}
     routes = piece.get("routes", [{"name": "route", "backend": "v1"}])
     return {**piece, "backends": backends | piece.get("backends", {}), "routes": routes}

@@ -108,8 +108,8 @@ def _number(data: Any) -> tuple[float | None, str]:
         case {"resultType": "vector", "result": [_, _, *rest]}:
             found = 2 + len(rest)
             return None, f"the query found {found} series, expected one: aggregate them, like sum()"
-        case {"resultType": str(kind)}:
-            return None, f"the query yields a {_short(kind)}, expected one number"
+        case {"resultType": "string" | "matrix" as kind}:
+            return None, f"the query yields a {kind}, expected one number"
         case _:
             raise Unanswered("the answer is not one of Prometheus's")
     try:

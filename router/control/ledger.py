@@ -192,6 +192,7 @@ class Ledger:
                 by=event.by,
                 reason=event.reason,
                 **_after(event.after),
+                **({"edit": rollout.ground.plan.edit} if event.kind == "promoted" else {}),
             )
             self._ties.notify(event)
 

@@ -307,7 +307,9 @@ class Asking(Call):
         held: then it waits like those that come now, as if it had not been assigned."""
         route, head = self._route, self._head
         assert route is not None  # noqa: S101 - a pool refused, so there was an assignment
-        binding = self.worker.snapshot.binding(route.route.name)
+        if route.hold_bounds is None:
+            return False
+        binding = self.worker.snapshot.binding(route.route.name)  # there may be a later one
         if binding is None or binding.line is None:
             return False
         self._end_attempts(is_answered=False)

@@ -146,7 +146,7 @@ class Line:
     def on_deadline(self) -> None:
         """Look for those whose time is over, and for those whose client left."""
         self._refuse_overdue()
-        for exchange in self._places:
+        for exchange in list(self._places):
             transport = exchange.downstream.transport
             if not transport.is_reading() and kernel.has_left(transport):
                 transport.abort()

@@ -125,8 +125,10 @@ def _drawn(old: Side, new: Side, before: Mapping[str, float], after: Mapping[str
     gains = (share - before.get(name, 0.0) for name, share in after.items())
     share = round(sum(gain for gain in gains if gain > 0.0), 12)
     note = ""
-    if not (old.is_drawn and new.is_drawn):
-        note = f"units are no longer {'kept' if new.is_drawn else 'drawn'} with each request"
+    if not old.is_drawn and old.only is None:
+        note = "units no longer stay with their variant"
+    elif not new.is_drawn and new.only is None:
+        note = "from then on units stay with their variant"
     return Moves("requests", share, 0.0, before, after, note=note)
 
 

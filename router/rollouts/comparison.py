@@ -21,6 +21,8 @@ QUIET_SECONDS: Final = 10
 """So long without a request of the old variant, and there is nothing left to compare with."""
 HISTORY_MIN_REQUESTS: Final = 200
 """Of the old variant, before its past says anything of its rate."""
+_SUSPICION: Final = 2.0
+"""An e-value against the new variant from which a pass waits until that is settled."""
 _RATE_MAX: Final = 0.999
 """A rate that is tested leaves room on both sides."""
 
@@ -94,7 +96,8 @@ class _Fixed:
         )
 
     @property
-    def against(self) -> float:
+    def value(self) -> float:
+        """The e-value against the new variant."""
         return self._above.value
 
     @property
@@ -133,7 +136,7 @@ class Absolute:
         dispersion = self._memory.dispersion.value
         if nb:
             self._fixed.observe(nb, b, self._memory, dispersion)
-        self._memory.add((na, a, nb, b), self._fixed.against)
+        self._memory.add((na, a, nb, b), self._fixed.value)
         self._memory.dispersion.observe(na, a)
 
     def finding(self) -> Finding:
@@ -141,11 +144,11 @@ class Absolute:
         outcome, tally, end = _conclusion(
             terms,
             self._memory,
-            (fixed.against, fixed.in_favour),
+            (fixed.value, fixed.in_favour),
             f"below {percent(fixed.high)}",
         )
         words = f"{rate_of(tally.new_k, tally.new_n)} (allowed {percent(fixed.high)}): {end}"
-        return _found(outcome, words, (fixed.against, fixed.in_favour), self._memory.whole)
+        return _found(outcome, words, (fixed.value, fixed.in_favour), self._memory.whole)
 
     def dump(self) -> dict[str, Any]:
         return {"fixed": self._fixed.dump(), **self._memory.dump()}
@@ -174,7 +177,8 @@ class Relative:
         self._quiet = 0 if na else self._quiet + 1
         if self._is_block():
             self._judge(*self._block)
-            self._memory.add(self._block, self._against)
+            judge = self._past if self._past and self._block[0] == 0 else self._above
+            self._memory.add(self._block, judge.value)
             self._block, self._seconds = (0, 0, 0, 0), 0
         # After the judgement: what divides counts must not know them.
         self._memory.dispersion.observe(na, a)
@@ -214,7 +218,7 @@ class Relative:
 
     @property
     def _against(self) -> float:
-        return max(self._above.value, self._past.against if self._past else 0.0)
+        return max(self._above.value, self._past.value if self._past else 0.0)
 
     @property
     def _in_favour(self) -> float:
@@ -269,8 +273,7 @@ def _conclusion(
     if against >= terms.fails_at:
         end = f"rolled back with confidence {percent(terms.confidence)}"
         return Outcome.FAIL, memory.recent, end
-    # Evidence that grows is waited for: it is settled sooner than a rollout that went on is undone.
-    if in_favour >= terms.passes_at and against < 1.0:
+    if in_favour >= terms.passes_at and against < _SUSPICION:
         return Outcome.PASS, memory.whole, f"{passed} with {_confidence(terms)}"
     return Outcome.INCONCLUSIVE, memory.whole, "not enough evidence yet"
 

@@ -156,8 +156,8 @@ def _has_evidence(
         return False
     waited = f"no verdict after waiting for {format_duration(guard.max_wait)}: {why}"
     if guard.on_inconclusive == "promote":
-        # pushed, so that the wait for the next needs does not ask again; but not through a gate
-        walk.record("inconclusive", f"{waited}; goes on", is_pushed=not _is_gated(walk))
+        # pushed, so that the wait for the next needs does not ask again; a gate takes that back
+        walk.record("inconclusive", f"{waited}; goes on", is_pushed=True)
         return True
     if guard.on_inconclusive == "rollback":
         walk.record("inconclusive", waited)

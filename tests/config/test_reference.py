@@ -15,6 +15,8 @@ _REFERENCE = (_ROOT / "docs" / "configuration.md").read_text()
 _EXAMPLE = _ROOT / "config" / "router.yaml"
 _TLS_EXAMPLE = _ROOT / "config" / "examples" / "tls.yaml"
 """Apart, because a router does not start without the files that these keys name."""
+_NOTIFY_EXAMPLE = _ROOT / "config" / "examples" / "notify.yaml"
+"""Apart, because the default is that nobody is told and nobody is asked."""
 
 
 def keys() -> Iterator[tuple[str, str, str]]:
@@ -55,7 +57,7 @@ def all_keys(data: Any) -> Iterator[str]:
 
 def test_the_examples_have_every_key() -> None:
     written: set[str] = set()
-    for path in (_EXAMPLE, _TLS_EXAMPLE):
+    for path in (_EXAMPLE, _TLS_EXAMPLE, _NOTIFY_EXAMPLE):
         root = read(path.read_text(), {}).root
         assert root is not None
         written |= set(all_keys(root.data))

@@ -140,7 +140,8 @@ def test_a_bad_name_is_told_at_the_key() -> None:
         ),
         (
             "{name: r, policy: {type: zz}}",
-            "f:2:35: routes[0].policy.type: unknown type 'zz' (known: ab, bandit, blue_green, canary, recreate, rolling, single)",
+            "f:2:35: routes[0].policy.type: unknown type 'zz'"
+            " (known: ab, bandit, blue_green, canary, recreate, rolling, single)",
         ),
         (
             "{name: r, policy: {type: single}}",

@@ -62,7 +62,7 @@ async def test_a_silent_server_is_given_up_in_time() -> None:
 
 @pytest.mark.parametrize("path", ["/SECRET", "/?token=SECRET"])
 async def test_an_error_never_shows_the_url(path: str, unused_tcp_port: int) -> None:
-    with pytest.raises(Unanswered, match="^connection refused$") as caught:
+    with pytest.raises(Unanswered, match=r"^connection refused$") as caught:
         await posted(f"http://127.0.0.1:{unused_tcp_port}{path}")
     assert caught.value.__cause__ is None
     with pytest.raises(Unanswered, match=r"^no answer \(\w+\)$"):

@@ -69,7 +69,9 @@ async def test_a_target_that_is_busy_or_broken_is_tried_again_before_the_next_ev
     status: int,
 ) -> None:
     async with receiver() as there, running() as webhooks:
-        there.answers = [web.Response(status=status, headers={"retry-after": "9"})] * 3
+        there.answers = [
+            web.Response(status=status, headers={"retry-after": "9"}) for _ in range(3)
+        ]
         webhooks.adopt([target(there.url)])
         webhooks.send(event(1))
         webhooks.send(event(2))
@@ -152,7 +154,7 @@ async def test_a_slow_target_holds_up_nobody_and_loses_only_its_oldest_news() ->
 
 async def test_a_reload_keeps_what_waits_for_a_target_that_stays() -> None:
     async with receiver() as before, receiver() as after, running() as webhooks:
-        before.answers = [web.Response(status=503)] * 1000
+        before.answers = [web.Response(status=503) for _ in range(1000)]
         webhooks.adopt([target(before.url, retries=10), target(before.url, name="gone")])
         webhooks.send(event(1))
         await eventually(lambda: len(before.posted) >= 2)

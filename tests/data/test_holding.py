@@ -188,14 +188,30 @@ async def test_more_bytes_than_allowed_are_refused(change: Change) -> None:
     assert (await change.lab.ask(post(b"x" * 1000))).problem() == "held-too-many"
     change.release()
     assert (await client.message()).status == 200
-    client = await change.lab.sent(post(b"x" * 1000))  # what was let go counts no longer
+
+
+async def test_the_bytes_of_who_left_count_no_longer(change: Change) -> None:
+    await change.start({"bytes": 1500})
+    client = await change.waiting(post(b"x" * 1000))
+    client.close()
+    await eventually(lambda: not len(change.line))
+    client = await change.waiting(post(b"x" * 1000))
+    change.release()
     assert (await client.message()).status == 200
 
 
-async def test_a_request_waits_no_longer_than_allowed(
+async def test_many_whose_time_is_over_are_told_in_bursts(
     change: Change, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "BURST", 2)  # and the others in the next rounds
+    await change.start()
+    clients = [await change.waiting(request()) for _ in range(5)]
+    monkeypatch.setattr(holding, "BURST", 2)
+    monkeypatch.setattr(holding, "LOOK_S", 1000.0)  # there is one more look
+    change.line.end_by(0.0)
+    assert [(await client.message()).problem() for client in clients] == ["held-too-long"] * 5
+
+
+async def test_a_request_waits_no_longer_than_allowed(change: Change) -> None:
     await change.start({"for": "50ms"})
     clients = [await change.lab.sent(request()) for _ in range(5)]
     for client in clients:
@@ -449,6 +465,17 @@ async def test_a_worker_that_leaves_tells_who_still_waits(change: Change) -> Non
     change.router.send(Drain(0.0, 0.2))
     got = await client.message()
     assert (got.problem(), got.field("connection")) == ("held-too-long", "close")
+    await change.router.left()
+
+
+async def test_who_comes_while_a_worker_leaves_is_told_in_time_too(change: Change) -> None:
+    await change.start()
+    client = await change.lab.client()
+    await eventually(lambda: change.router.connections)
+    change.router.send(Drain(0.0, 1.0, has_successor=True))
+    await eventually(lambda: change.router.worker.is_draining)
+    client.send(request())
+    assert (await client.message()).problem() == "held-too-long"
     await change.router.left()
 
 

@@ -266,7 +266,7 @@ async def test_a_retired_pool_is_freed_with_its_last_request_and_leaves_no_garba
     await eventually(lambda: len(origin.requests) == 2)
     gc.disable()
     try:
-        busy = weakref.ref(router.pool())
+        busy, endpoint = weakref.ref(router.pool()), weakref.ref(router.pool().endpoints[0])
         await router.reload(document(other))
         unused = weakref.ref(router.pool())
         await router.reload(document(other, limits={"pending": 7}))
@@ -277,5 +277,6 @@ async def test_a_retired_pool_is_freed_with_its_last_request_and_leaves_no_garba
         assert (await client.message()).status == 200
         await router.flush()
         assert busy() is None
+        assert endpoint() is None
     finally:
         gc.enable()

@@ -4,11 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from router.policies.base import HoldBounds
-from router.rollouts.plan import Plan
+from router.rollouts.plan import Place, Plan
 from tests.policies.requests import Head, built, options
 
 POOLS = {"old": {"a0": 1.0, "a1": 1.0}, "new": {"b0": 1.0, "b1": 1.0}}
-OLD, NEW = ({(backend, url) for url in POOLS[backend]} for backend in ("old", "new"))
+OLD, NEW = (frozenset((backend, url) for url in POOLS[backend]) for backend in ("old", "new"))
+NONE: frozenset[Place] = frozenset()
 
 
 def recreate(**more: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def test_requests_are_held_while_the_old_version_drains_and_the_new_one_comes_up
     planned = plan()
     drain, wait = planned.steps
 
-    assert (drain.stage.is_held, drain.stage.idle, drain.needs_idle) == (True, OLD, frozenset())
+    assert (drain.stage.is_held, drain.stage.idle, drain.needs_idle) == (True, OLD, NONE)
     assert (wait.stage.is_held, wait.stage.idle, wait.needs_idle) == (True, OLD, OLD)
     assert (planned.final.stage.is_held, planned.final.needs_up) == (False, NEW)
     assert planned.final.stage.weights == {"old": 0.0, "new": 1.0}

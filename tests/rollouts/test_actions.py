@@ -1,5 +1,7 @@
 """What people do to a rollout, in every phase."""
 
+from dataclasses import replace
+
 import pytest
 
 from router.rollouts import engine
@@ -128,6 +130,44 @@ def test_weights_replace_those_of_the_step_until_it_is_resumed() -> None:
     assert drive.new_share == 0.1
 
 
+def test_resume_at_a_gate_goes_through_it_though_the_next_step_is_not_ready_yet() -> None:
+    first, second, third = canary().steps
+    steps = (replace(first, is_gated=True), replace(second, needs_up=frozenset(NEW)), third)
+    drive = Drive(canary(steps=steps), up=frozenset({*OLD, NEW[0]}))
+    drive.until(Phase.PAUSED)
+    drive.act(Action.RESUME)
+    drive.run(5)
+    assert (drive.state.phase, drive.state.step) == (Phase.PROGRESSING, 0)
+    drive.up = ALL
+    drive.turn()
+    assert drive.state.step == 1
+
+
+def test_weights_set_by_hand_take_back_a_promotion_that_is_still_waiting() -> None:
+    plan = canary(0.5)
+    drive = Drive(replace(plan, final=replace(plan.final, needs_up=frozenset(NEW))))
+    drive.up = frozenset({*OLD, NEW[0]})
+    drive.turn()
+    drive.act(Action.PROMOTE)
+    drive.turn()
+    drive.act(Action.WEIGHTS, new=0.2)
+    drive.act(Action.RESUME)
+    drive.up = ALL
+    drive.turn()
+    assert drive.state.phase is Phase.PROGRESSING
+
+
+def test_weights_set_by_hand_do_not_outlive_a_rollback_or_a_step() -> None:
+    drive = progressing()
+    drive.act(Action.WEIGHTS, new=0.4)
+    drive.act(Action.PROMOTE)
+    assert (drive.state.step, drive.new_share) == (1, 0.25)
+    drive.act(Action.WEIGHTS, new=0.4)
+    drive.verdict = FAIL
+    drive.turn()
+    assert (drive.state.phase, drive.state.pause, drive.new_share) == (Phase.ROLLED_BACK, None, 0.0)
+
+
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
@@ -208,6 +248,12 @@ def test_a_person_calls_it_off_before_it_began() -> None:
     assert drive.state.phase is Phase.ROLLED_BACK
     assert drive.state.reason == "rolled back by ann: wrong model"
     assert drive.kinds == ["started", "rollback", "rolled_back"]
+
+
+def test_what_would_walk_back_has_nowhere_to_walk_before_its_first_step() -> None:
+    drive = Drive(rolling(), up=frozenset(OLD))
+    drive.act(Action.ROLLBACK)
+    assert (drive.state.phase, drive.state.is_reversing) == (Phase.ROLLED_BACK, False)
 
 
 def test_nothing_but_the_way_back_is_possible_on_the_way_back() -> None:

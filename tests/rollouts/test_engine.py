@@ -343,6 +343,14 @@ def test_rolling_exchanges_pairs_one_after_the_other() -> None:
     assert engine.stage(drive.plan, drive.state).idle == frozenset(OLD)
 
 
+def test_each_pair_has_the_whole_time_to_get_ready() -> None:
+    drive = Drive(rolling(), up=frozenset(OLD))
+    drive.run(50)
+    drive.up = frozenset({*OLD, NEW[0]})
+    drive.run(56)
+    assert (drive.state.step, drive.state.is_reversing) == (0, False)
+
+
 def test_an_endpoint_of_which_nothing_is_known_is_not_idle() -> None:
     drive = Drive(rolling(), in_flight={})
     drive.run(30)

@@ -1,0 +1,1 @@
+"""How often and how soon a canary's guard is right: simulated, seeded, by the real `Judge`."""
