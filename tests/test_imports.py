@@ -14,7 +14,7 @@ _WORDS = _GROUND | {"messages"}
 _RULES = _WORDS | {"http1", "rollouts", "experiments", "policies"}
 _CONFIG = _RULES | {"config"}
 _TABLE = _CONFIG | {"conditions", "table", "tls"}
-_PLANE = _TABLE | {"channel", "handover", "receipts", "logs"}
+_PLANE = _TABLE | {"channel", "counters", "handover", "receipts", "logs"}
 _ALL = _PLANE | {
     "explain",
     "plan",
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": set(),
     "strict": set(),
     "messages": _GROUND,
+    "counters": set(),
     "channel": _WORDS,
     "handover": _WORDS,
     "receipts": _WORDS,
@@ -58,7 +59,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Part of the package (a module, or a folder) -> the other parts it may import."""
 
 PURE = {
-    *("errors", "units", "strict", "messages", "receipts", "http1", "rollouts", "policies"),
+    *(
+        "errors",
+        "units",
+        "strict",
+        "messages",
+        "counters",
+        "receipts",
+        "http1",
+        "rollouts",
+        "policies",
+    ),
     *("experiments", "config", "conditions", "table", "explain", "plan"),
 }
 """No coroutine, no socket, no clock, no generator of chance: these are passed in."""

@@ -19,7 +19,8 @@ from router import __version__
 from router.control.endpoints import State
 from router.control.plane import Plane
 from router.control.worker import WorkerState
-from router.messages import COUNTERS, GAUGES, LATENCY_BOUNDS_S
+from router.counters import COUNTERS, GAUGES
+from router.messages import LATENCY_BOUNDS_S
 from router.rollouts.state import Outcome, Phase
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -59,7 +59,7 @@ class WorkerStats:
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._measures: dict[tuple[str, str], Measures] = {}
         self.counters: Counter[tuple[str, ...]] = Counter()
-        """(metric, *label values) -> increments. For what is rare; see `messages.COUNTERS`."""
+        """(metric, *label values) -> increments. For what is rare; see `counters.COUNTERS`."""
 
     def tally(self, route: str, variant: str) -> Tally:
         """The tally of that pair, the same object each time."""

@@ -10,7 +10,8 @@ from router.config.health import HealthCheck
 from router.control.health import Checked
 from router.control.metrics import build_registry
 from router.control.plane import Plane, ReloadRecord
-from router.messages import COUNTERS, GAUGES, LATENCY_BOUNDS_S, Stats
+from router.counters import COUNTERS, GAUGES
+from router.messages import LATENCY_BOUNDS_S, Stats
 from tests.control.support import BANDIT, PLAIN, idle_plane, loaded
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
