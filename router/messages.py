@@ -244,9 +244,9 @@ class Stats:
     """Increments since the last `Stats` of this worker, and gauges as they stand.
 
     `requests`: rows of `RequestCounts` as lists. `counters`: rows `[metric, [label values], n]`
-    with the metrics of `counters.COUNTERS`. `gauges`: metric of `counters.GAUGES` -> value. `endpoints`: rows
-    `[backend, URL, requests in flight]` of endpoints that drain. `measured`: rows
-    `[route, variant, Measured.dump()]` of routes that can have a rollout.
+    with the metrics of `counters.COUNTERS`. `gauges`: metric of `counters.GAUGES` -> value.
+    `endpoints`: rows `[backend, URL, requests in flight]` of endpoints that drain. `measured`:
+    rows `[route, variant, Measured.dump()]` of routes that can have a rollout.
     `ticket` is that of the `FlushStats` that asked, or 0.
     """
 

@@ -41,23 +41,23 @@ def judged(scenario: Scenario, seed: int, looks: int, before: int) -> Run:
     for block in blocks(traffic, 0.0, before):
         judge.observe(block, {})
     requests = 0
-    passed: tuple[int, int] | tuple[None, None] = (None, None)
+    passed_s: int | None = None
+    passed_requests: int | None = None
     for second in range(1, looks + 1):
         block = traffic.block(WEIGHT)
         requests += block[NEW].requests
         judge.observe(block, {})
         verdict = judge.verdict()
         if verdict.outcome is Outcome.FAIL:
-            return Run(seed, second, requests, *passed, why=verdict.reason)
-        if verdict.outcome is Outcome.PASS and passed[0] is None:
-            passed = (second, requests)
-    return Run(seed, None, None, *passed)
+            return Run(seed, second, requests, passed_s, passed_requests, verdict.reason)
+        if verdict.outcome is Outcome.PASS and passed_s is None:
+            passed_s, passed_requests = second, requests
+    return Run(seed, None, None, passed_s, passed_requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """One whole rollout. `failures`: requests that failed beyond those the old variant would have
-    failed too."""
+    """One whole rollout: how it ended, after how many seconds, and what the new variant did."""
 
     seed: int
     phase: str

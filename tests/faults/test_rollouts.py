@@ -82,7 +82,7 @@ def test_a_canary_that_starts_failing_is_rolled_back_within_two_seconds_of_its_t
     with stage(2) as it, serving(tmp_path, config(it, policy)) as router:
         until(router, "progressing")
         with it.load(router.listen, rate=RATE, connections=32) as traffic:
-            poll(lambda: answered_by(traffic.outcomes)["b"] >= 30, "answers of the canary")
+            poll(lambda: answered_by(traffic.outcomes)["b"] >= 200, "answers of the canary")
             it.endpoints[1].behave("errors", 1.0)
             poll(lambda: rollout(router)["phase"] == "rolled_back", "rolled back")
             has_left(traffic, "b")
@@ -108,7 +108,7 @@ def test_a_canary_that_is_slower_by_a_third_is_rolled_back(tmp_path: Path) -> No
 
 def test_an_equal_canary_is_promoted_step_by_step(tmp_path: Path) -> None:
     steps = [{"weight": "20%", "hold": "1s"}, {"weight": "50%", "hold": "1s"}]
-    policy = canary(steps=steps, bake="1s", guard={"min_requests": 50})
+    policy = canary(steps=steps, bake="1s", guard={"min_requests": 50, "negligible": "3%"})
     with stage(2) as it, serving(tmp_path, config(it, policy)) as router:
         for endpoint in it.endpoints:
             endpoint.behave("slow", 0.01)
