@@ -37,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     five = commands.add_parser("canary", help="how right a canary's guard is, simulated")
     five.add_argument("--seeds", type=int, default=300, help="of each figure")
     five.add_argument("--rollouts", type=int, default=200, help="whole ones, of each kind")
+    tested = commands.add_parser("experiments", help="how often reports are wrong, how soon right")
+    tested.add_argument("--seeds", type=int, default=4000, help="simulated experiments a row")
+    tested.add_argument("--json", type=Path, metavar="FILE", help="write every row there")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
     for command in (one, two, three, four, five):
@@ -90,6 +93,10 @@ def main() -> int:
     try:
         if args.command == "canary":
             return canary.main(args, _say)
+        if args.command == "experiments":
+            from benchmarks import experiments  # here: it alone needs numpy
+
+            return experiments.main(args, _say)
         os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin"
         _require("taskset", "util-linux", "nginx", "nginx-light", "wrk", "wrk")
         if args.command == "startup":

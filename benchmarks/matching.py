@@ -44,6 +44,9 @@ class _Head:
     def cookie(self, name: bytes) -> bytes | None:
         return None
 
+    def query(self, name: bytes) -> bytes | None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from router.conditions import Condition
 from router.errors import PointsmanError
+from router.http1.target import query_value
 from router.messages import Request
 from router.table import Route, Table
 from router.units import format_share
@@ -26,10 +27,11 @@ _PORT: Final = re.compile(rb":[0-9]*\Z")  # an IPv6 host ends in "]"
 _REASONS: Final[Mapping[str, str]] = {
     "single": "the route has one backend",
     "override": "the override header decides",
-    "segment": "the request is in a segment",
     "sticky": "this unit gets this variant as long as the weights stand",
     "no_unit": "the request names no unit",
     "random": "drawn anew for every request",
+    "outside": "this unit is not in the experiment, so it gets the control",
+    "holdout": "this unit is held out of every experiment of the layer, so it gets the control",
 }
 
 
@@ -48,6 +50,7 @@ class OfflineRequest:
     client_cert: str = ""
     client_names: tuple[str, ...] = ()
     fields: tuple[tuple[bytes, bytes], ...] = ()
+    target: bytes = b"/"
 
     def header(self, name: bytes) -> bytes | None:
         values = [value for key, value in self.fields if key == name]
@@ -59,6 +62,9 @@ class OfflineRequest:
             if equals and key == name:
                 return value.strip(b'"')
         return None
+
+    def query(self, name: bytes) -> bytes | None:
+        return query_value(self.target, name)
 
 
 def build_request(
@@ -91,6 +97,7 @@ def build_request(
         path=_raw(path).partition(b"?")[0],
         client=client,
         fields=tuple(fields),
+        target=_raw(path),
     )
 
 

@@ -55,19 +55,27 @@ class Request(Protocol):
         """The first cookie of that name, or None."""
         ...
 
+    def query(self, name: bytes) -> bytes | None:
+        """The first parameter of that name in the target's query, decoded, or None."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Which variant answers, with which probability it was chosen, and why.
 
-    `reason` is one of `single override segment sticky no_unit random`.
-    `set_cookie` is a whole `set-cookie` value to add to the response, or None.
+    `reason` is one of `single override sticky no_unit random outside holdout`.
+    `set_cookie` is a whole `set-cookie` value to add to the response, or None; `unit` is then the
+    one that is issued with it.
+    `cell` is what of the route has weights of its own and took the request: empty, the route's.
     """
 
     variant: str
     propensity: float
     reason: str
     set_cookie: bytes | None = None
+    cell: str = ""
+    unit: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,9 @@ class Prepare:
     """Build this config as a trial. Answered by `Prepared`; nothing changes until `Commit`.
 
     `document` is the YAML document after interpolation (it validates again to the same Config).
-    `weights`: route -> variant -> weight, for routes whose weights are not those of the YAML.
+    `weights`: route -> variant -> weight, for routes whose weights are not those of the YAML;
+    `cells`: the same of their cells, route -> cell -> variant -> weight; `versions`: route -> which
+    weights these are, see `Weights.version`.
     `endpoints`: backend -> endpoint URL -> `[state, addresses]` as in `EndpointState`, for those
     that are not plainly `up` without addresses.
     `receipt_key`: hex, empty when no route gives receipts.
@@ -116,6 +126,8 @@ class Prepare:
     pem: dict[str, str] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
     workers: int = 1
+    cells: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ class Discard:
 class Weights:
     """A controller moved a route's weights. `version` counts up per route.
 
+    `cells`: cell -> variant -> weight, where cells have weights of their own.
     `is_held`: requests that arrive wait, within the bounds of the policy, until it is False again.
     """
 
@@ -150,6 +163,7 @@ class Weights:
     version: int
     weights: dict[str, float]
     is_held: bool = False
+    cells: dict[str, dict[str, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +202,14 @@ class FlushStats:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackAnswer:
-    """The answer to a `FeedbackRequest`: an HTTP status, a content type and a body."""
+    """The answer to a `FeedbackRequest`: an HTTP status, a content type, a body, and for
+    `retry-after` seconds unless 0."""
 
     ticket: int
     status: int
     content_type: str
     body: str
+    retry_after: int = 0
 
 
 # --- worker -> control ---------------------------------------------------------------------------
@@ -240,6 +256,41 @@ class RequestCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ExposureCounts:
+    """Requests of one (route, variant, cell) under one version of the weights since the last
+    `Stats`, of a route that has KPIs or learns.
+
+    `inverse` is the sum of 1 / propensity. `units`: those that this worker does not remember to
+    have told of, as 16 hex digits each (see `receipts.unit_digest`).
+    """
+
+    route: str
+    variant: str
+    cell: str
+    version: int
+    requests: int
+    inverse: float
+    units: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KpiSums:
+    """Values of one KPI that this worker saw itself since the last `Stats`; as `ExposureCounts`.
+
+    `n` values, their sum and the sum of their squares.
+    """
+
+    route: str
+    variant: str
+    cell: str
+    version: int
+    kpi: str
+    n: int
+    total: float
+    squares: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Increments since the last `Stats` of this worker, and gauges as they stand.
 
@@ -247,6 +298,7 @@ class Stats:
     with the metrics of `counters.COUNTERS`. `gauges`: metric of `counters.GAUGES` -> value.
     `endpoints`: rows `[backend, URL, requests in flight]` of endpoints that drain. `measured`:
     rows `[route, variant, Measured.dump()]` of routes that can have a rollout.
+    `exposures`: rows of `ExposureCounts` as lists. `kpis`: rows of `KpiSums` as lists.
     `ticket` is that of the `FlushStats` that asked, or 0.
     """
 
@@ -257,6 +309,8 @@ class Stats:
     gauges: dict[str, float] = field(default_factory=dict)
     endpoints: list[list[Any]] = field(default_factory=list)
     measured: list[list[Any]] = field(default_factory=list)
+    exposures: list[list[Any]] = field(default_factory=list)
+    kpis: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +320,7 @@ class FeedbackRequest:
     ticket: int
     content_type: str
     body: str
+    authorization: str = ""
 
 
 @dataclass(frozen=True, slots=True)

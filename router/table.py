@@ -31,6 +31,7 @@ from router.config import model
 from router.config.model import Config
 from router.messages import Request
 from router.policies import Assignment, Options, Scope
+from router.policies.layers import Slot, slots
 
 _REMEMBERED_MAX_LADDERS: Final = 4096
 _REMEMBERED_MAX_BYTES: Final = 512
@@ -48,12 +49,18 @@ class Route:
     options: Options
     salt: str
     conditions: Conditions
+    slot: Slot | None = None
+    """The range of its experiment in its layer."""
 
     def build_assignment(
-        self, mint: Callable[[], str], weights: Mapping[str, float] | None
+        self,
+        mint: Callable[[], str],
+        weights: Mapping[str, float] | None,
+        cells: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Assignment:
-        """The policy compiled with `weights` (variant -> share), or with those of the YAML."""
-        return self.options.build(Scope(self.name, self.salt, mint, weights))
+        """The policy compiled with `weights` (variant -> share) and those of its `cells`, or with
+        those of the YAML."""
+        return self.options.build(Scope(self.name, self.salt, mint, weights, cells, self.slot))
 
     @property
     def rank(self) -> Rank:
@@ -122,6 +129,8 @@ class Table:
 
 def build(config: Config, generation: int) -> Table:
     """Compile `config`. Cost: O(n log n); 1,000 routes take 10 ms, as regexes 70 ms."""
+    policies = {route.name: route.options for route in config.routes}
+    ranges = slots({name: one for name, o in policies.items() if (one := o.experiment) is not None})
     return Table(
         config,
         generation,
@@ -130,9 +139,10 @@ def build(config: Config, generation: int) -> Table:
                 index=index,
                 name=route.name,
                 config=route,
-                options=route.options,
+                options=policies[route.name],
                 salt=route.salt or route.name,
                 conditions=compile_match(route.match),
+                slot=ranges.get(route.name),
             )
             for index, route in enumerate(config.routes)
         ),

@@ -1,4 +1,4 @@
-"""YAML scalars with a unit: durations, sizes and shares.
+"""YAML scalars that every part writes alike: durations, sizes, shares, regular expressions.
 
 Each parser takes what YAML yields (text, or a number where no unit is needed), returns a plain
 number, and raises `ValueError` whose message says what was found and what would be right.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _DURATION_UNITS_S: Final[Mapping[str, Decimal]] = {
     "us": Decimal("0.000001"),
@@ -95,6 +95,15 @@ def parse_share(value: object) -> float:
     return share
 
 
+def _regex(value: str) -> str:
+    try:
+        re.compile(value.encode("utf-8"))
+    # OverflowError: a repeat count past 2**32. RecursionError: nested too deeply.
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+    return value
+
+
 def format_duration(seconds: float) -> str:
     """`10m` for 600.0: the largest unit that leaves a whole number; `0s` for 0."""
     if seconds == 0:
@@ -160,3 +169,6 @@ Share = Annotated[
     ),
 ]
 """0..1."""
+
+Regex = Annotated[str, AfterValidator(_regex)]
+"""A regular expression over bytes."""

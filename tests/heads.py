@@ -27,6 +27,9 @@ class Head:
     def cookie(self, name: bytes) -> bytes | None:
         return None
 
+    def query(self, name: bytes) -> bytes | None:
+        return None
+
 
 def table_of(*matches: dict[str, Any]) -> Table:
     """Routes named after their place in the file."""

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "router"
 
 _GROUND = {"errors", "units", "strict"}
 _WORDS = _GROUND | {"messages"}
-_RULES = _WORDS | {"http1", "rollouts", "experiments", "policies"}
+_RULES = _WORDS | {"http1", "rollouts", "experiments", "bandits", "policies"}
 _CONFIG = _RULES | {"config"}
 _TABLE = _CONFIG | {"conditions", "table", "tls"}
 _PLANE = _TABLE | {"channel", "counters", "handover", "receipts", "logs"}
@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http1": _WORDS,
     "rollouts": _WORDS,
     "experiments": _WORDS,
-    "policies": _WORDS | {"rollouts", "experiments"},
+    "bandits": _WORDS,
+    "policies": _WORDS | {"rollouts", "experiments", "bandits"},
     "config": _RULES,
     "conditions": _CONFIG,
     "tls": _CONFIG,
@@ -70,7 +71,7 @@ PURE = {
         "rollouts",
         "policies",
     ),
-    *("experiments", "config", "conditions", "table", "explain", "plan"),
+    *("experiments", "bandits", "config", "conditions", "table", "explain", "plan"),
 }
 """No coroutine, no socket, no clock, no generator of chance: these are passed in."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from router.config.experiments import experiments
 from router.config.model import Admin, Config, Match
 from router.config.problems import Finding, Path, render_path
 from router.config.references import options_of, references
@@ -38,6 +39,7 @@ def crosscheck(document: Any) -> list[Finding]:
         *_unverified(document.get("backends")),
         *_notified(document.get("notify"), entries),
         *rollouts(document.get("backends"), entries),
+        *experiments(document.get("feedback"), entries),
     ]
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from router.config.values import Regex, Whole
+from router.config.values import Whole
 from router.strict import Model
-from router.units import Duration, Share, format_duration
+from router.units import Duration, Regex, Share, format_duration
 
 _STATUS_RANGE: Final = r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?"
 

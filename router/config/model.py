@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Union
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from router.config.backends import Backend
+from router.config.kpis import Kpis
 from router.config.notify import Targets
 from router.config.tls import ServerTls
 from router.config.values import (
@@ -23,7 +24,6 @@ from router.config.values import (
     Name,
     Network,
     Path,
-    Regex,
     StateUrl,
     Whole,
     distinct_headers,
@@ -33,7 +33,7 @@ from router.policies import POLICIES, Options
 from router.policies.base import Pools
 from router.policies.single import SingleOptions
 from router.strict import Model
-from router.units import Duration, Share, Size
+from router.units import Duration, Regex, Share, Size
 
 CANNOT_CHANGE: Final = ("listen", "admin", "workers", "spare_worker", "state")
 """Top-level keys that need a restart."""
@@ -102,7 +102,7 @@ class Logging(Model):
 
 
 class Feedback(Model):
-    """Rewards posted by clients."""
+    """Rewards and other KPIs posted by clients."""
 
     path: FeedbackPath = "/-/feedback"
     """Path on the listener, below the reserved prefix `/-/`."""
@@ -113,7 +113,15 @@ class Feedback(Model):
     max_body: Annotated[Size, Field(ge=1)] = 1024 * 1024
     """Largest feedback body."""
     max_items: Annotated[Whole, Field(ge=1, le=100_000)] = 1000
-    """Most rewards in one body."""
+    """Most items in one body."""
+    rate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 20_000
+    """Most items a second, on average, of all clients of this router; more are told to wait."""
+    token: Annotated[str, Field(min_length=16)] | None = Field(default=None, repr=False)
+    """Bearer token that posts on the listener must carry, at least 16 characters."""
+    previous_keys: tuple[Annotated[str, Field(min_length=32)], ...] = Field(default=(), repr=False)
+    """Keys that signed receipts before `key`: theirs are accepted still."""
+    seldon: Flag = False
+    """Take feedback at `/api/v1.0/feedback` of the listener too, before any route."""
 
 
 class ClientHeaders(Model):
@@ -255,6 +263,8 @@ class Route(Model):
     """Headers that responses carry in the router's name."""
     idempotent: Flag = False
     """Its requests may be sent twice, whatever the method."""
+    kpis: Kpis = {}  # noqa: RUF012 - pydantic copies it
+    """Name -> a number by which the variants are compared."""
 
     @model_validator(mode="after")
     def _one_of_backend_and_policy(self) -> "Route":

@@ -6,6 +6,7 @@ Works on the document, like `crosscheck.py`, which asks for these findings.
 from collections.abc import Iterator
 from typing import Any, Final
 
+from router.config.experiments import declared
 from router.config.problems import Finding, Path, render_path
 from router.config.references import options_of, references
 from router.config.translate import nearest
@@ -23,7 +24,7 @@ def rollouts(backends: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterat
     for path, route in routes:
         policy = route.get("policy")
         options = options_of(policy)
-        yield from _unknown_kpis(policy, (*path, "policy"))
+        yield from _unknown_kpis(policy, (*path, "policy"), declared(route))
         for name, place in references(path, route, options):
             users.setdefault(name, []).append(place)
         if options is not None and options.exchanges_endpoints:
@@ -33,15 +34,16 @@ def rollouts(backends: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterat
         yield from _unchecked(path, options, backends)
 
 
-def _unknown_kpis(policy: Any, path: Path) -> Iterator[Finding]:
-    """A guard judges what is measured."""
+def _unknown_kpis(policy: Any, path: Path, names: list[str]) -> Iterator[Finding]:
+    """A guard judges what is measured, or declared as a KPI of the route."""
+    known = (*RATES, *DISTRIBUTIONS, *names)
     for key in _GUARDS:
         guard = policy.get(key) if isinstance(policy, dict) else None
         kpis = guard.get("kpis") if isinstance(guard, dict) else None
         for kpi in kpis if isinstance(kpis, dict) else ():
             name = measure_of(str(kpi))[0]
-            if name not in (*RATES, *DISTRIBUTIONS):
-                hint = nearest(name, (*RATES, *DISTRIBUTIONS))
+            if name not in known:
+                hint = nearest(name, known)
                 message = f"nothing declares a KPI named {name!r}"
                 yield Finding((*path, key, "kpis", kpi), message, hint, at_key=True)
 

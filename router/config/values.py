@@ -133,15 +133,6 @@ def _network(value: str) -> str:
     return value
 
 
-def _regex(value: str) -> str:
-    try:
-        re.compile(value.encode("utf-8"))
-    # OverflowError: a repeat count past 2**32. RecursionError: nested too deeply.
-    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
-    return value
-
-
 def _host(value: str) -> str:
     if not re.fullmatch(_HOST, value):
         raise ValueError(
@@ -192,7 +183,6 @@ EndpointUrl = Annotated[
 ]
 HangTimeout = Annotated[Duration, AfterValidator(_hang_timeout)]
 Network = Annotated[str, AfterValidator(_network)]
-Regex = Annotated[str, AfterValidator(_regex)]
 Host = Annotated[str, AfterValidator(_host), _schema(_HOST)]
 Path = Annotated[str, AfterValidator(_path), _schema(_PATH)]
 Method = Annotated[str, AfterValidator(_method), _schema(r"[A-Z][A-Z-]{0,31}")]

@@ -70,6 +70,7 @@ class AdminApi:
         app.router.add_get("/events", self.events)
         app.router.add_get("/openapi.json", self.openapi)
         app.router.add_post("/feedback", self.feedback)
+        app.router.add_post("/api/v1.0/feedback", self.feedback)  # where Seldon's clients post
         app.router.add_post("/reload", self.reload)
         app.router.add_post("/restart", self.restart)
         app.router.add_post("/endpoints/drain", self.drain)
@@ -260,6 +261,8 @@ def _respond(answer: Answer) -> web.Response:
     headers = {"content-type": answer.content_type}
     if answer.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if answer.retry_after:
+        headers["retry-after"] = str(answer.retry_after)
     return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
 
 

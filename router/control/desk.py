@@ -8,7 +8,7 @@ import logging
 from typing import Final
 
 from router.control.feedback import Feedback
-from router.control.problems import problem
+from router.control.problems import Answer, problem
 from router.control.worker import Worker
 from router.messages import FeedbackAnswer, FeedbackRequest
 
@@ -29,7 +29,7 @@ class FeedbackDesk:
         """A worker passes a client's feedback on."""
         if len(self._asked) >= PENDING_MAX:
             busy = problem(503, "overloaded", "too much feedback is waiting to be written")
-            worker.send(FeedbackAnswer(request.ticket, busy.status, busy.content_type, busy.body))
+            worker.send(_told(request, busy))
             return
         task = asyncio.create_task(self._answer(worker, request))
         self._asked.add(task)
@@ -41,8 +41,16 @@ class FeedbackDesk:
 
     async def _answer(self, worker: Worker, request: FeedbackRequest) -> None:
         try:
-            answer = await self._feedback.answer(request.content_type, request.body.encode())
+            answer = await self._feedback.answer(
+                request.content_type, request.body.encode(), request.authorization
+            )
         except Exception:  # a bug here must not leave a client waiting
             log.exception("feedback_failed")
             answer = problem(500, "internal", "the call failed; the log says why")
-        worker.send(FeedbackAnswer(request.ticket, answer.status, answer.content_type, answer.body))
+        worker.send(_told(request, answer))
+
+
+def _told(request: FeedbackRequest, answer: Answer) -> FeedbackAnswer:
+    return FeedbackAnswer(
+        request.ticket, answer.status, answer.content_type, answer.body, answer.retry_after
+    )

@@ -1,29 +1,33 @@
-"""Feedback: a posted body becomes rewards, each with its own result.
+"""Feedback: a posted body becomes items, each with its own result.
 
-Owns the form of the body and the order of the checks: form, bounds, signature, time, route, and
-last whether it was counted before, which only the store knows. Knows no sockets: the same
-`answer` serves the listener (through a worker) and the admin API.
+Owns the order of the checks: whoever posts, how much, form, signature, route, bounds, time, and
+last whether it was counted before, which only the store knows. Knows no sockets: the same `answer`
+serves the listener (through a worker) and the admin API. The forms of bodies stand in `posted.py`.
 """
 
-import json
+import hmac
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from router.config.model import Feedback as Settings
+from router.control.counts import Arm, Claim, Item, Value
+from router.control.kpis import Kpi, Subject
 from router.control.learning import Learning
+from router.control.posted import Posted, Unreadable, read_body
 from router.control.problems import Answer, problem, success
-from router.control.store import Reward
 from router.errors import StateError
+from router.experiments.estimate import Kind
 from router.receipts import Receipt, verify
 
-_NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+_SHOWN_CHARS: Final = 40
+"""Of a value, in a message."""
 
 
 class Result(StrEnum):
-    """What became of one reward."""
+    """What became of one item."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -31,7 +35,9 @@ class Result(StrEnum):
     UNKNOWN = "unknown"
     FORGED = "forged"
     MALFORMED = "malformed"
-    OUT_OF_BOUNDS = "out-of-bounds"
+    OUT_OF_BOUNDS = "out_of_bounds"
+    LIMITED = "limited"
+    """The body it came in was refused by the rate limit."""
 
 
 _STATUS: Final = {
@@ -43,24 +49,49 @@ _STATUS: Final = {
     Result.MALFORMED: 400,
     Result.OUT_OF_BOUNDS: 422,
 }
-
-
-class _Unreadable(Exception):
-    """The body as a whole cannot be read."""
+_CLAIMED: Final = {
+    Claim.DUPLICATE: (
+        Result.DUPLICATE,
+        "feedback for this receipt, or with this idempotency_key, was counted before",
+    ),
+    Claim.LATE: (Result.LATE, "what its exposure counted as is settled"),
+}
 
 
 @dataclass(slots=True)
-class _Item:
-    """One reward on its way; `result` is ACCEPTED until a check says otherwise."""
+class _Checked:
+    """One item on its way; `result` is ACCEPTED until a check says otherwise."""
 
     result: Result = Result.ACCEPTED
     detail: str = ""
-    receipt: Receipt | None = None
-    reward: float = 0.0
+    route: str = ""
+    item: Item | None = None
 
-    def refuse(self, result: Result, detail: str) -> "_Item":
+    def refuse(self, result: Result, detail: str) -> "_Checked":
         self.result, self.detail = result, detail
         return self
+
+
+class Bucket:
+    """A token bucket that may be overdrawn: a batch passes whole, and its debt is waited for."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """`now` is any clock in seconds."""
+        self._now = now
+        self._tokens = math.inf
+        self._at_s = now()
+
+    def wait_s(self, rate: float) -> float:
+        """How long until something may pass at `rate` a second; 0: now. It holds a second's worth."""
+        now_s = self._now()
+        gained = max(0.0, now_s - self._at_s) * rate
+        self._tokens = min(rate, self._tokens + gained)
+        self._at_s = now_s
+        return 0.0 if self._tokens > 0.0 else (1.0 - self._tokens) / rate
+
+    def take(self, count: int) -> None:
+        """Let so many pass."""
+        self._tokens -= count
 
 
 class Feedback:
@@ -73,109 +104,173 @@ class Feedback:
         now: Callable[[], float],
         count: Callable[[str, str], None],
     ) -> None:
-        """`now` is seconds since 1970; `count(route, result)` counts every reward posted."""
+        """`now` is seconds since 1970; `count(route, result)` counts every item posted."""
         self._learning = learning
         self._settings = settings
         self._now = now
         self._count = count
+        self._bucket = Bucket(now)
 
-    async def answer(self, content_type: str, body: bytes) -> Answer:
-        """Count the rewards in `body`: one JSON object, an array of them, or NDJSON."""
+    async def answer(
+        self, content_type: str, body: bytes, authorization: str | None = None
+    ) -> Answer:
+        """Count the items in `body`: one JSON object, an array of them, or NDJSON.
+
+        `authorization`: the header, where the token is asked for; None: whoever posts was checked.
+        """
         settings = self._settings()
+        refusal = self._refusal(settings, body, authorization)
+        if refusal is not None:
+            return refusal
+        try:
+            entries, is_single = read_body(content_type, body, settings.max_items)
+        except Unreadable as error:
+            self._bucket.take(1)
+            self._count("", Result.MALFORMED)
+            return problem(400, "feedback-malformed", str(error), result=Result.MALFORMED)
+        if len(entries) > settings.max_items:
+            return problem(
+                413,
+                "feedback-too-large",
+                f"the body has more than {settings.max_items} items, post them in several",
+            )
+        self._bucket.take(max(1, len(entries)))
+        items = [self._check(entry) for entry in entries]
+        try:
+            await self._record(items)
+        except StateError as error:
+            return problem(503, "state-unavailable", f"feedback could not be written: {error}")
+        for item in items:
+            self._count(item.route, item.result)
+        return _one(items[0]) if is_single else _many(items)
+
+    def _refusal(self, settings: Settings, body: bytes, authorization: str | None) -> Answer | None:
+        """Why the body is not even read."""
+        if settings.token is not None and authorization is not None:
+            scheme, _, given = authorization.partition(" ")
+            if scheme.lower() != "bearer" or not given:
+                return problem(401, "token-missing", "expected authorization: Bearer TOKEN")
+            given_bytes = given.strip().encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given_bytes, settings.token.encode()):
+                return problem(403, "token-wrong", "this is not the configured token")
         if len(body) > settings.max_body:
             return problem(
                 413,
                 "feedback-too-large",
                 f"the body has {len(body)} bytes, expected no more than {settings.max_body}",
             )
-        try:
-            entries, is_single = _parse(content_type, body)
-        except _Unreadable as error:
-            return problem(400, "feedback-malformed", str(error), result=Result.MALFORMED)
-        if len(entries) > settings.max_items:
+        wait_s = math.ceil(self._bucket.wait_s(settings.rate))
+        if wait_s > 0:
+            self._count("", Result.LIMITED)
             return problem(
-                413,
-                "feedback-too-large",
-                f"the body has {len(entries)} rewards, expected no more than {settings.max_items}",
+                429,
+                "feedback-limited",
+                f"more than {settings.rate} items a second are posted to this router",
+                retry_after=wait_s,
             )
-        items = [self._check(entry, settings.window) for entry in entries]
-        try:
-            await self._record(items)
-        except StateError as error:
-            return problem(503, "state-unavailable", f"the reward could not be written: {error}")
-        for item in items:
-            self._count(item.receipt.route if item.receipt else "", item.result)
-        return _one(items[0]) if is_single else _many(items)
+        return None
 
-    def _check(self, entry: Any, window_s: float) -> _Item:
+    def _check(self, posted: Posted) -> _Checked:
         """All checks that need no store."""
-        item = _read(entry)
-        if item.result is not Result.ACCEPTED:
-            return item
-        key = self._learning.receipt_key
-        receipt = verify(bytes.fromhex(key), entry["receipt"]) if key else None
+        checked = _Checked()
+        if posted.trouble:
+            return checked.refuse(Result(posted.result), posted.trouble)
+        receipt = self._verified(posted.receipt)
         if receipt is None:
-            return item.refuse(Result.FORGED, "the receipt was not issued here, or was altered")
-        item.receipt = receipt
-        oldest_s = max(self._now() - window_s, self._learning.horizon_s)
+            return checked.refuse(Result.FORGED, "the receipt was not issued here, or was altered")
+        subject = self._learning.subjects.get(receipt.route)
+        if subject is None or receipt.variant not in subject.variants:
+            return checked.refuse(
+                Result.UNKNOWN, "nothing is counted any more of its route, or of its variant"
+            )
+        checked.route = receipt.route
+        values: list[Value] = []
+        for name, number in posted.values.items():
+            result, detail = self._add(values, subject, receipt, name, number)
+            if result is not Result.ACCEPTED:
+                return checked.refuse(result, detail)
+        checked.item = _item_of(posted, receipt, subject, values)
+        return checked
+
+    def _verified(self, token: str) -> Receipt | None:
+        key = self._learning.receipt_key
+        keys = [bytes.fromhex(key), *self._learning.previous_keys] if key else []
+        found = (verify(one, token) for one in keys)
+        return next((receipt for receipt in found if receipt is not None), None)
+
+    def _add(
+        self, values: list[Value], subject: Subject, receipt: Receipt, name: str, number: float
+    ) -> tuple[Result, str]:
+        """Check one value, and add it."""
+        kpi = subject.kpis.get(name or subject.named)
+        if kpi is None or not kpi.is_feedback:
+            posted = [one.name for one in subject.kpis.values() if one.is_feedback]
+            what = f"kpi {name[:_SHOWN_CHARS]!r} is not" if name else "a reward is ambiguous, it is not"
+            return Result.UNKNOWN, f"{what} among those posted here: {', '.join(posted) or 'none'}"
+        trouble = _out_of_bounds(kpi, number)
+        if trouble:
+            return Result.OUT_OF_BOUNDS, trouble
+        oldest_s = max(self._now() - kpi.window_s, self._learning.horizon_s)
         if receipt.issued_s < oldest_s:
-            return item.refuse(Result.LATE, f"the receipt is older than {window_s:g} s")
-        if not self._learning.knows(receipt.route, receipt.variant):
-            return item.refuse(Result.UNKNOWN, "its route no longer learns about this variant")
-        return item
+            return Result.LATE, f"the receipt is older than {kpi.window_s:g} s"
+        if any(value.kpi == kpi.name for value in values):
+            return Result.MALFORMED, f"kpi {kpi.name} is given twice"
+        cohort = kpi.cohort(receipt.issued_s)
+        values.append(Value(kpi.name, kpi.counted(float(number)), kpi.is_reward, cohort))
+        return Result.ACCEPTED, ""
 
-    async def _record(self, items: list[_Item]) -> None:
-        rewards: list[Reward] = []
-        accepted: list[_Item] = []
-        for item in items:
-            if item.result is Result.ACCEPTED and (r := item.receipt) is not None:
-                rewards.append(Reward(r.nonce, r.route, r.variant, item.reward, r.issued_s))
-                accepted.append(item)
-        if not rewards:
+    async def _record(self, items: Sequence[_Checked]) -> None:
+        accepted = [one for one in items if one.item is not None]
+        if not accepted:
             return
-        counted = await self._learning.record(rewards)
-        for item, is_counted in zip(accepted, counted, strict=True):
-            if not is_counted:
-                item.refuse(Result.DUPLICATE, "a reward for this receipt was counted before")
+        claims = await self._learning.record([one.item for one in accepted if one.item is not None])
+        for one, claim in zip(accepted, claims, strict=True):
+            if claim is not Claim.ACCEPTED:
+                one.refuse(*_CLAIMED[claim])
 
 
-def _parse(content_type: str, body: bytes) -> tuple[list[Any], bool]:
-    """The rewards in a body, and whether it is a single one by form."""
-    try:
-        text = body.decode("utf-8")
-        if content_type.partition(";")[0].strip().lower() in _NDJSON:
-            return [json.loads(line) for line in text.split("\n") if line.strip()], False
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _Unreadable(f"the body is not JSON: {error}") from error
-    return (document, False) if isinstance(document, list) else ([document], True)
+def _item_of(
+    posted: Posted, receipt: Receipt, subject: Subject, values: Sequence[Value]
+) -> Item:
+    cell, version = getattr(receipt, "cell", ""), getattr(receipt, "version", 0)
+    arm = Arm(receipt.route, receipt.variant, cell, version)
+    return Item(
+        arm=arm,
+        nonce=receipt.nonce,
+        issued_s=receipt.issued_s,
+        values=tuple(values),
+        key=posted.key,
+        unit=getattr(receipt, "unit", "") if subject.is_sticky else "",
+        propensity=receipt.propensity,
+        silences=subject.silences,
+        tags=posted.tags,
+    )
 
 
-def _read(entry: Any) -> _Item:
-    """The form of one reward: `{"receipt": text, "reward": 0..1 or a boolean}`."""
-    item = _Item()
-    if not isinstance(entry, dict) or not isinstance(entry.get("receipt"), str):
-        return item.refuse(Result.MALFORMED, 'expected {"receipt": "...", "reward": 0 to 1}')
-    unknown = entry.keys() - {"receipt", "reward"}
-    if unknown:
-        return item.refuse(Result.MALFORMED, f"unknown key {min(unknown)!r}")
-    reward = entry.get("reward")
-    if not isinstance(reward, bool | int | float):
-        return item.refuse(Result.MALFORMED, "reward is not a number or a boolean")
-    if not (0 <= reward <= 1 and math.isfinite(reward)):
-        return item.refuse(Result.OUT_OF_BOUNDS, f"reward is {reward}, expected 0 to 1")
-    item.reward = float(reward)
-    return item
+def _out_of_bounds(kpi: Kpi, number: float) -> str:
+    """Why a value is none of the KPI's; empty when it is."""
+    low, high = kpi.bounds or (-math.inf, math.inf)
+    shown = str(number)[:_SHOWN_CHARS]
+    if not low <= number <= high:  # false of NaN too
+        return f"{kpi.name} is {shown}, expected {low:g} to {high:g}"
+    if kpi.kind is Kind.BINARY and number not in (0, 1):
+        return f"{kpi.name} is {shown}, expected 0 or 1"
+    if kpi.kind is Kind.LOGNORMAL and number <= 0:
+        return f"{kpi.name} is {shown}, expected more than 0"
+    if isinstance(number, int):
+        return "" if abs(number) < 2**1000 else f"{kpi.name} is {shown}, which is too large"
+    return "" if math.isfinite(number) else f"{kpi.name} is {shown}, which is not finite"
 
 
-def _one(item: _Item) -> Answer:
+def _one(item: _Checked) -> Answer:
     if item.result is Result.ACCEPTED:
         return success({"result": item.result})
-    return problem(_STATUS[item.result], f"feedback-{item.result}", item.detail, result=item.result)
+    reason = f"feedback-{item.result.replace('_', '-')}"
+    return problem(_STATUS[item.result], reason, item.detail, result=item.result)
 
 
-def _many(items: list[_Item]) -> Answer:
-    results = [
+def _many(items: Sequence[_Checked]) -> Answer:
+    results: list[Mapping[str, Any]] = [
         {"result": item.result}
         if not item.detail
         else {"result": item.result, "detail": item.detail}

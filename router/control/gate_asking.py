@@ -2,6 +2,7 @@
 
 An answer that says something is a verdict; everything else raises `Unanswered`, which the gate's
 `on_error` decides about. A query that answers, but with nothing to compare, is inconclusive.
+Reasons are the words that follow the gate's name.
 """
 
 import math
@@ -55,8 +56,8 @@ class Asker:
             raise Unanswered(_short(said) if isinstance(said, str) else f"status {answer.status}")
         value, trouble = _number(document.get("data"))
         if value is None:
-            return Verdict(Outcome.INCONCLUSIVE, f"gate {gate.name}: {trouble}")
-        return _compared(gate.name, asked, value)
+            return Verdict(Outcome.INCONCLUSIVE, trouble)
+        return _compared(asked, value)
 
     async def _webhook(self, gate: Gate, asked: AskedWebhook, context: Context) -> Verdict:
         body = orjson.dumps(
@@ -75,8 +76,8 @@ class Asker:
         if not 200 <= answer.status < 300:
             raise Unanswered(f"status {answer.status}")
         if not answer.body.strip():
-            return Verdict(Outcome.PASS, f"gate {gate.name} says pass")
-        return _said(gate.name, _document(answer))
+            return Verdict(Outcome.PASS, "says pass")
+        return _said(_document(answer))
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -104,33 +105,33 @@ def _number(data: Any) -> tuple[float | None, str]:
         case {"resultType": "vector", "result": [{"value": [_, str(text)]}]}:
             pass
         case {"resultType": "vector", "result": []}:
-            return None, "the query found nothing"
+            return None, "found nothing"
         case {"resultType": "vector", "result": [_, _, *rest]}:
             found = 2 + len(rest)
-            return None, f"the query found {found} series, expected one: aggregate them, like sum()"
+            return None, f"found {found} series, expected one: aggregate them, like sum()"
         case {"resultType": "string" | "matrix" as kind}:
-            return None, f"the query yields a {kind}, expected one number"
+            return None, f"yields a {kind}, expected one number"
         case _:
             raise Unanswered("the answer is not one of Prometheus's")
     try:
         value = float(text)
     except ValueError:
         raise Unanswered(f"the answer has {_short(text)!r} where a number belongs") from None
-    return (None, "the query yields NaN") if math.isnan(value) else (value, "")
+    return (None, "yields NaN") if math.isnan(value) else (value, "")
 
 
-def _compared(name: str, asked: PrometheusQuery, value: float) -> Verdict:
+def _compared(asked: PrometheusQuery, value: float) -> Verdict:
     if asked.below is not None:
         is_met, bound = value < asked.below, f"below {asked.below:g}"
     else:
         assert asked.above is not None  # noqa: S101 - held by PrometheusQuery._one_side
         is_met, bound = value > asked.above, f"above {asked.above:g}"
     outcome = Outcome.PASS if is_met else Outcome.FAIL
-    said = f"is {bound}" if is_met else f"is not {bound}"
-    return Verdict(outcome, f"gate {name}: {value:g} {said}", {"value": value})
+    said = bound if is_met else f"not {bound}"
+    return Verdict(outcome, f"yields {value:g}, {said}", {"value": value})
 
 
-def _said(name: str, document: dict[str, Any]) -> Verdict:
+def _said(document: dict[str, Any]) -> Verdict:
     """What a webhook answered in so many words."""
     word = document.get("outcome")
     if word not in tuple(Outcome):
@@ -139,7 +140,7 @@ def _said(name: str, document: dict[str, Any]) -> Verdict:
         )
     reason = document.get("reason")
     said = f": {_short(reason)}" if isinstance(reason, str) and reason else ""
-    return Verdict(Outcome(word), f"gate {name} says {word}{said}")
+    return Verdict(Outcome(word), f"says {word}{said}")
 
 
 def _short(text: str) -> str:

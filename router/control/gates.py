@@ -126,7 +126,7 @@ class Gates:
             for gate in context.gates:
                 key = (context.route, context.rollout, context.guard, gate)
                 listed.add(key)
-                asked = self._asked.setdefault(key, _Asked(now_s, _unasked(gate)))
+                asked = self._asked.setdefault(key, _Asked(now_s, _UNASKED))
                 if asked.task is None and now_s >= asked.due_s:
                     asked.due_s = now_s + gate.interval
                     asked.task = asyncio.create_task(
@@ -164,8 +164,7 @@ class Gates:
         asked.verdict = verdict
 
 
-def _unasked(gate: Gate) -> Verdict:
-    return Verdict(Outcome.INCONCLUSIVE, f"gate {gate.name} has not answered yet")
+_UNASKED: Final = Verdict(Outcome.INCONCLUSIVE, "has not answered yet")
 
 
 _ON_ERROR: Final[Mapping[str, Outcome]] = {
@@ -177,4 +176,4 @@ _ON_ERROR: Final[Mapping[str, Outcome]] = {
 
 def _in_error(gate: Gate, said: str) -> Verdict:
     rule = f"on_error is {gate.on_error}"
-    return Verdict(_ON_ERROR[gate.on_error], f"gate {gate.name} cannot be asked: {said} ({rule})")
+    return Verdict(_ON_ERROR[gate.on_error], f"cannot be asked: {said} ({rule})")

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from router.config.diff import compare_policies
 from router.config.model import Config
 from router.policies import Options
-from router.policies.base import Pools, digest_of
+from router.policies.base import digest_of
 from router.rollouts.plan import Plan
 
 
@@ -26,15 +26,11 @@ class Ground:
 
 def grounds_of(config: Config) -> dict[str, Ground]:
     """Of every route that has a rollout."""
-    pools: Pools = {
-        name: {endpoint.url: endpoint.weight for endpoint in backend.endpoints}
-        for name, backend in config.backends.items()
-    }
     grounds: dict[str, Ground] = {}
     for route in config.routes:
-        plan = route.options.rollout(pools)
+        plan = route.options.rollout(config.pools)
         if plan is not None:
-            digest = digest_of(route.options, pools)
+            digest = digest_of(route.options, config.pools)
             marks = _marks(route.options)
             grounds[route.name] = Ground(route.name, route.options, plan, digest, marks)
     return grounds

@@ -18,9 +18,13 @@ class Answer:
     status: int
     content_type: str
     body: str
+    retry_after: int = 0
+    """Seconds, for the header of that name; 0: none."""
 
 
-def problem(status: int, reason: str, detail: str, **members: Any) -> Answer:
+def problem(
+    status: int, reason: str, detail: str, *, retry_after: int = 0, **members: Any
+) -> Answer:
     """A problem whose `type` ends in `reason`; `members` are added to the document."""
     document = {
         "type": PROBLEM_TYPE_PREFIX + reason,
@@ -29,7 +33,7 @@ def problem(status: int, reason: str, detail: str, **members: Any) -> Answer:
         "detail": detail,
         **members,
     }
-    return Answer(status, PROBLEM_JSON, json.dumps(document))
+    return Answer(status, PROBLEM_JSON, json.dumps(document), retry_after)
 
 
 def success(document: Any) -> Answer:

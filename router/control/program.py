@@ -233,6 +233,7 @@ class Program:
         await self._reloader.settle()
         self._admin_socket.close()
         await plane.learning.close()
+        await plane.rollouts.close()
         try:
             await plane.state.close()
         except StateError as error:

@@ -68,6 +68,8 @@ class Rollout:
         """Whether something was measured since it was written."""
         self._requests = 0
         self._judge: Judge | None = None
+        self._next_judge: Judge | None = None
+        """The guard's, before the first step: it only learns what the old variant is like."""
         self._heard: dict[str, tuple[Report, float]] = {}
         self._begin_judge()
 
@@ -91,6 +93,11 @@ class Rollout:
     def trouble(self) -> str:
         """Why it stands still though it should not; empty: it does not."""
         return self.unread or self.unwritable
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it knows something that is not in the store."""
+        return self.is_dirty or self.state != self.kept_state or bool(self.unwritten)
 
     def is_news(self, kept: KeptRollout | None) -> bool:
         """Whether the store has something else than what this router knows."""
@@ -156,6 +163,9 @@ class Rollout:
             if self._judge is not None and self.is_judged:
                 self._judge.observe(block, gates)
                 self.is_dirty = True
+            if self._next_judge is not None:
+                old = self.ground.plan.old
+                self._next_judge.observe({old: block[old]} if old in block else {}, {})
 
     def turn(
         self,
@@ -182,7 +192,9 @@ class Rollout:
         """`state` is in force."""
         before, self.state = self.state, state
         self._requests = 0
-        if (before.step < 0) != (state.step < 0):
+        if before.step < 0 <= state.step:
+            self._judge, self._next_judge = self._next_judge, None
+        elif state.step < 0 <= before.step:
             self._begin_judge()
         elif before.step != state.step and self._judge is not None:
             self._judge.begin_step()
@@ -210,8 +222,13 @@ class Rollout:
 
     def _begin_judge(self) -> None:
         plan = self.ground.plan
-        guard = plan.pre_guard if self.state.step < 0 else plan.guard
+        is_before = self.state.step < 0
+        guard, later = (
+            plan.pre_guard if is_before else plan.guard,
+            plan.guard if is_before else None,
+        )
         self._judge = None if guard is None else Judge(guard, plan.old, plan.new)
+        self._next_judge = None if later is None else Judge(later, plan.old, plan.new)
 
 
 def blocks(reports: Sequence[Report]) -> Iterator[Block]:

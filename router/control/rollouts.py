@@ -148,7 +148,21 @@ class Rollouts:
         """Turn for ever."""
         while True:
             await asyncio.sleep(TURN_S)
-            await self.turn()
+            try:
+                await self.turn()
+            except Exception:  # a bug in a turn must not be the last
+                log.exception("rollouts_failed")
+
+    async def close(self) -> None:
+        """Write what is not written yet: not even a second of a hold is lost."""
+        async with self._lock:
+            for rollout in self.all():
+                if rollout.fence is None or not rollout.is_kept or not rollout.has_news:
+                    continue
+                try:
+                    await self.ledger.write(rollout, rollout.state, ())
+                except StateError as error:
+                    self.ledger.note_trouble(rollout, unwritten=str(error))
 
     async def turn(self) -> None:
         """One turn of every rollout."""
@@ -235,7 +249,7 @@ class Rollouts:
     async def _put(self, rollout: Rollout, turn: engine.Turn) -> None:
         """Put a turn in force: written first when it does something, or a second has passed."""
         is_late = self._ties.clock() - rollout.written_s >= SECOND_S
-        has_news = rollout.is_dirty or turn.state != rollout.kept_state or bool(rollout.unwritten)
+        has_news = rollout.has_news or turn.state != rollout.kept_state
         if not turn.events and not (is_late and has_news):
             rollout.move(turn.state)
             return

@@ -17,7 +17,15 @@ REWARD: Final[dict[str, Any]] = {
 ROUTE: Final[dict[str, Any]] = {
     "type": "object",
     "required": [
-        "name", "policy", "salt", "sticky", "match", "variants", "shadows", "learned", "rollout",
+        "name",
+        "policy",
+        "salt",
+        "sticky",
+        "match",
+        "variants",
+        "shadows",
+        "learned",
+        "rollout",
     ],
     "properties": {
         "name": {"type": "string"},

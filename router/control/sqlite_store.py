@@ -19,12 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from router.control.store import EVENTS_MAX, NO_FENCE, KeptRollout, Learned, Reward
+from router.control import sqlite_counts
+from router.control.counts import Claim, Entry, Figures, Increments, Item, Weights
+from router.control.store import EVENTS_MAX, NO_FENCE, KeptRollout, Learned
 from router.errors import StartError, StateError
 from router.rollouts.state import Event
 
-SCHEMA_VERSION: Final = 2
-"""2 added `rollouts` and `events`. The schema makes what is missing: that is the migration."""
+SCHEMA_VERSION: Final = 3
+"""2 added `rollouts` and `events`. 3 has what `sqlite_counts` keeps, in place of `rewards`. The
+schema makes what is missing; `_bring_up_to_date` moves the rest."""
 _BUSY_TIMEOUT_S: Final = 2.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,11 +35,6 @@ CREATE TABLE IF NOT EXISTS learned (
     route TEXT NOT NULL, kind TEXT NOT NULL, dump TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (route, kind)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rewards (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, nonce TEXT NOT NULL UNIQUE,
-    route TEXT NOT NULL, variant TEXT NOT NULL, reward REAL NOT NULL, issued_s INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS rewards_issued_s ON rewards (issued_s);
 CREATE TABLE IF NOT EXISTS rollouts (
     route TEXT PRIMARY KEY, digest TEXT NOT NULL, revision INTEGER NOT NULL,
     fence INTEGER NOT NULL, state TEXT NOT NULL
@@ -47,7 +45,7 @@ CREATE TABLE IF NOT EXISTS events (
     before TEXT NOT NULL, after TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_route ON events (route, seq);
-"""
+""" + sqlite_counts.SCHEMA
 
 _T = TypeVar("_T")
 
@@ -76,30 +74,27 @@ class SqliteStore:
             ) from error
         return store
 
-    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
-        def work(connection: sqlite3.Connection) -> list[int | None]:
-            numbers: list[int | None] = []
-            for reward in rewards:
-                row = connection.execute(
-                    "INSERT INTO rewards (nonce, route, variant, reward, issued_s)"
-                    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (nonce) DO NOTHING RETURNING seq",
-                    (reward.nonce, reward.route, reward.variant, reward.reward, reward.issued_s),
-                ).fetchone()
-                numbers.append(row and row[0])
-            return numbers
+    # what is counted: see `sqlite_counts`
 
-        return await self._transaction(work)
+    async def claim(self, items: Sequence[Item], now_s: int) -> list[Claim]:
+        return await self._transaction(lambda c: sqlite_counts.claim(c, items, now_s))
 
-    async def rewards_after(self, route: str, seq: int) -> list[tuple[int, Reward]]:
-        def work(connection: sqlite3.Connection) -> list[tuple[int, Reward]]:
-            rows = connection.execute(
-                "SELECT seq, nonce, route, variant, reward, issued_s FROM rewards"
-                " WHERE seq > ? AND route = ? ORDER BY seq",
-                (seq, route),
-            )
-            return [(row[0], Reward(*row[1:])) for row in rows]
+    async def merge(self, increments: Increments, now_s: int) -> None:
+        await self._transaction(lambda c: sqlite_counts.merge(c, increments, now_s))
 
-        return await self._transaction(work)
+    async def mature(self, now_s: int) -> int:
+        return await self._transaction(lambda c: sqlite_counts.mature(c, now_s))
+
+    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+        return await self._transaction(lambda c: sqlite_counts.entries_after(c, seq, limit))
+
+    async def figures(self, route: str) -> Figures:
+        return await self._transaction(lambda c: sqlite_counts.figures(c, route))
+
+    async def version(self, route: str, weights: Weights) -> int:
+        return await self._transaction(lambda c: sqlite_counts.version(c, route, weights))
+
+    # texts
 
     async def save(self, learned: Iterable[Learned]) -> None:
         rows = [(item.route, item.kind, json.dumps(item.dump), item.seq) for item in learned]
@@ -121,26 +116,22 @@ class SqliteStore:
     async def purge(self, before_s: int) -> int:
         def find(connection: sqlite3.Connection) -> int | None:
             newest: int | None = connection.execute(
-                "SELECT max(issued_s) FROM rewards WHERE issued_s < ? AND seq <= coalesce("
-                "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
-                (before_s,),
+                "SELECT max(issued_s) FROM items WHERE issued_s < ?", (before_s,)
             ).fetchone()[0]
             return newest
 
         def work(connection: sqlite3.Connection) -> int:
             self._put(connection, "horizon_s", str(self.horizon_s))
-            return connection.execute(
-                "DELETE FROM rewards WHERE issued_s <= ? AND seq <= coalesce("
-                "(SELECT max(seq) FROM learned WHERE learned.route = rewards.route), 0)",
-                (newest_s,),
-            ).rowcount
+            return sqlite_counts.purge(connection, before_s)
 
         newest_s = await self._transaction(find)
-        if newest_s is None:
-            return 0
-        # refuse what is about to be forgotten before it is
-        self.horizon_s = max(self.horizon_s, newest_s + 1)
+        if newest_s is not None:
+            # refuse what is about to be forgotten before it is
+            self.horizon_s = max(self.horizon_s, newest_s + 1)
         return await self._transaction(work)
+
+    async def put(self, name: str, value: str) -> None:
+        await self._transaction(lambda connection: self._put(connection, name, value))
 
     async def setdefault(self, name: str, value: str) -> str:
         def work(connection: sqlite3.Connection) -> str:
@@ -226,10 +217,13 @@ class SqliteStore:
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         with _Transaction(connection):
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'")
-            if tables.fetchone() is not None:
+            if self._has(connection, "meta"):
                 self._check_version(connection)
-            for statement in _SCHEMA.split(";"):  # `executescript` would commit by itself
+            # `executescript` would commit by itself
+            statements = _SCHEMA.split(";")
+            if self._has(connection, "rewards"):
+                statements += sqlite_counts.MIGRATION.split(";")
+            for statement in statements:
                 connection.execute(statement)
             self._put(connection, "schema_version", str(SCHEMA_VERSION))
 
@@ -237,6 +231,11 @@ class SqliteStore:
         version = self._get(connection, "schema_version") or "1"
         if not version.isdecimal() or int(version) > SCHEMA_VERSION:
             raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION} at most")
+
+    @staticmethod
+    def _has(connection: sqlite3.Connection, table: str) -> bool:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+        return found.fetchone() is not None
 
     @staticmethod
     def _get(connection: sqlite3.Connection, name: str) -> str | None:

@@ -4,12 +4,12 @@ Owns durability and nothing else: it does not know what a reward or a rollout me
 
 1. `Store` is the whole interface, small enough for another kind of store: `sqlite_store.py` is the
    embedded one, `redis_store.py` is shared by a fleet.
-2. A reward is written, with its nonce, before it counts; `seq` numbers rewards in that order. A
-   learner's dump is written with the last `seq` in it, so after a crash the rewards after that are
-   replayed: none is counted twice, none that was accepted is lost.
-3. Old rewards are purged; receipts not newer than what was purged are refused by time
+2. Feedback is written, with its nonce, before it counts; `seq` numbers what learners are to see
+   of it. A learner's dump is written with the last `seq` in it, so after a crash what comes after
+   that is replayed: nothing is counted twice, nothing that was accepted is lost.
+3. Old feedback is purged; receipts not newer than what was purged are refused by time
    (`horizon_s`), since whether they were counted is no longer known. The horizon follows the
-   rewards, not the clock: a clock that jumped ahead and back leaves no time of refusals behind.
+   feedback, not the clock: a clock that jumped ahead and back leaves no time of refusals behind.
 4. A rollout is written with the audit lines of what it does, before that is done. Each write names
    the revision it follows, so of two routers that would take the same step only one does.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from router.control.counts import Claim, Entry, Figures, Increments, Item, Weights
 from router.errors import StartError
 from router.rollouts.state import Event
 
@@ -31,19 +32,8 @@ must be right; whoever leads notices it, and goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reward:
-    """A reward in [0, 1] for one exposure, issued at `issued_s` (seconds since 1970)."""
-
-    nonce: str
-    route: str
-    variant: str
-    reward: float
-    issued_s: int
-
-
-@dataclass(frozen=True, slots=True)
 class Learned:
-    """A learner's dump of a (route, policy kind), with every reward up to number `seq` in it."""
+    """A learner's dump of a (route, policy kind), with every entry of the log up to number `seq` in it."""
 
     route: str
     kind: str
@@ -72,15 +62,33 @@ class Store(Protocol):
         """Receipts issued before this may have been counted and forgotten."""
         ...
 
-    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
-        """Write rewards in one transaction: each one's number, None where its nonce was known.
+    async def claim(self, items: Sequence[Item], now_s: int) -> list[Claim]:
+        """Count feedback, in one transaction: each item whole and once, or not at all.
 
-        Numbers rise in the order given. When this returns they outlive a crash.
+        LATE: a cohort that one of its values belongs to has matured. What is accepted is in the
+        log, in the order given, or in a cohort; it outlives a crash when this returns.
         """
         ...
 
-    async def rewards_after(self, route: str, seq: int) -> list[tuple[int, Reward]]:
-        """Rewards of a route with a higher number, in order."""
+    async def merge(self, increments: Increments, now_s: int) -> None:
+        """Count what workers saw, in one transaction, unless a router's number came before."""
+        ...
+
+    async def mature(self, now_s: int) -> int:
+        """Move every cohort due by now to the log and the sums, each once whoever asks. How many
+        arms of them there were."""
+        ...
+
+    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+        """Entries of the log with a higher number, in order."""
+        ...
+
+    async def figures(self, route: str) -> Figures:
+        """Everything counted of a route's experiment. Cost: O(n) in arms and versions."""
+        ...
+
+    async def version(self, route: str, weights: Weights) -> int:
+        """The number of a version of weights, from 1: the last, or with other weights a new one."""
         ...
 
     async def save(self, learned: Iterable[Learned]) -> None:
@@ -92,11 +100,16 @@ class Store(Protocol):
         ...
 
     async def purge(self, before_s: int) -> int:
-        """Forget rewards issued before that, unless no dump has them yet. Returns how many."""
+        """Forget feedback issued before that; and of the log what is older by far and every dump
+        has. Returns how many items."""
         ...
 
     async def setdefault(self, name: str, value: str) -> str:
         """The text kept under `name`; `value`, kept from now on, when there was none."""
+        ...
+
+    async def put(self, name: str, value: str) -> None:
+        """Keep a text under `name` in place of the last."""
         ...
 
     async def rollout(self, route: str) -> KeptRollout | None:

@@ -198,7 +198,8 @@ class Downstream(Ending):
         if self._served >= limits.requests:
             head.keep_alive = False
         handler: Handler
-        if head.path.startswith(b"/-/") or head.is_last_hop:
+        is_own = head.path.startswith(b"/-/") or head.path in self.worker.own_paths
+        if is_own or head.is_last_hop:
             handler = OwnPage(self, head)
         elif self._is_surplus or worker.in_flight >= limits.in_flight:
             self._shed(is_head=head.method == b"HEAD")

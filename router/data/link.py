@@ -42,13 +42,15 @@ class ControlLink:
         if self._channel is not None:
             self._channel.send(message)
 
-    def ask_feedback(self, page: "OwnPage", content_type: str, body: str) -> bool:
+    def ask_feedback(
+        self, page: "OwnPage", content_type: str, body: str, authorization: str
+    ) -> bool:
         """Pass feedback on; the answer goes to `page`. False when there is no control."""
         if self._channel is None or self._channel.is_closed:
             return False
         self._tickets += 1
         self._asked[self._tickets] = page
-        self.send(FeedbackRequest(self._tickets, content_type, body))
+        self.send(FeedbackRequest(self._tickets, content_type, body, authorization))
         return True
 
     def on_feedback_answer(self, answer: FeedbackAnswer) -> None:

@@ -77,7 +77,7 @@ class OwnPage:
         path = self._head.path.decode("ascii")
         if self._head.is_last_hop:
             self._write(200, _TEXT, b"", b"allow: %b\r\n" % RELAYED_METHODS.encode())
-        elif path == worker.feedback.path:
+        elif path == worker.feedback.path or self._head.path in worker.own_paths:
             self._ask_control()
         elif path == "/-/healthz":
             self._write(200, _TEXT, b"ok\n")
@@ -97,13 +97,18 @@ class OwnPage:
             self._refuse(MALFORMED, "the body is not UTF-8")
             return
         content_type = (self._head.header(b"content-type") or b"").decode("latin-1")
-        if not self._downstream.worker.link.ask_feedback(self, content_type, body):
+        given = (self._head.header(b"authorization") or b"").decode("latin-1")
+        if not self._downstream.worker.link.ask_feedback(self, content_type, body, given):
             self._refuse(CONTROL_AWAY, "feedback cannot be taken just now")
 
     def on_answer(self, answer: FeedbackAnswer) -> None:
         """Control answered."""
         if not self._is_finished:
-            self._write(answer.status, answer.content_type.encode("ascii"), answer.body.encode())
+            extra = b"www-authenticate: Bearer\r\n" if answer.status == 401 else b""
+            if answer.retry_after:
+                extra += b"retry-after: %d\r\n" % answer.retry_after
+            content_type = answer.content_type.encode("ascii")
+            self._write(answer.status, content_type, answer.body.encode(), extra)
 
     def on_control_gone(self) -> None:
         """Control will not answer."""

@@ -55,6 +55,7 @@ from router.messages import (
 from router.table import build
 
 STATS_INTERVAL_S: Final = 1.0
+SELDON_PATH: Final = b"/api/v1.0/feedback"
 _log = logging.getLogger("router.data")
 
 
@@ -64,6 +65,8 @@ class Worker:
     snapshot: Snapshot
     limits: Limits
     feedback: Feedback
+    own_paths: frozenset[bytes]
+    """Pages of the router's own that are not below the reserved prefix."""
     parser: RequestParser
     body_bounds: BodyBounds
 
@@ -255,6 +258,7 @@ class Worker:
     def _take_settings(self, config: Config) -> None:
         self.limits = config.downstream
         self.feedback = config.feedback
+        self.own_paths = frozenset((SELDON_PATH,) if config.feedback.seldon else ())
         self.access_sample = config.logging.access_sample
         limits = config.downstream
         self.parser = RequestParser(limits.headers, limits.request_line)

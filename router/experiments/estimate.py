@@ -90,9 +90,9 @@ def difference(
     """Variant minus control, or None while no stratum has values of both.
 
     The variance is that with each variant's own spread, or with one spread for both, whichever is
-    larger. The second is what holds if there is no difference; without it a small arm that happens
-    to have no ones yet looks surer than it is (a 10 % arm at a rate of 1 %, looked at 200 times, was
-    wrong 10 % of the time instead of 5 %). Cost: O(strata).
+    larger. The second is what holds if there is no difference. Without it a small arm that happens
+    to have no ones yet looks surer than it is: an arm of 10 % at a rate of 1 %, looked at 200
+    times, was wrong in 10 % of experiments instead of 5 %. Cost: O(strata).
     """
     both = [s for s, sums in control.items() if sums.n and s in variant and variant[s].n]
     if not both:
@@ -124,8 +124,9 @@ class Lift:
 
 
 def lift_of(change: Difference, control: Mean) -> Lift | None:
-    """By the delta method: of d / m the variance is V(d)/m^2 + d^2 V(m)/m^4 - 2 d C(d, m)/m^3 (Deng,
-    Knoblich & Lu, "Applying the delta method in metric analytics", KDD 2018, arXiv:1803.06336).
+    """By the delta method: the variance of d / m is V(d)/m^2 + d^2 V(m)/m^4 - 2 d C(d, m)/m^3.
+
+    (Deng, Knoblich & Lu, "Applying the delta method in metric analytics", KDD 2018.)
 
     None where the control's mean is within three standard errors of 0: a share of about nothing
     says nothing, and the method fails there.

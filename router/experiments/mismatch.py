@@ -36,12 +36,19 @@ class Split:
     counts: Mapping[str, int]
     shares: Mapping[str, float]
 
+    def live(self) -> "Split":
+        """Without variants of share 0: they get nobody new, and who still belongs to them was
+        assigned earlier. Shares sum to 1."""
+        shares = {name: share for name, share in self.shares.items() if share > 0.0}
+        total = sum(shares.values())
+        counts = {name: self.counts.get(name, 0) for name in shares}
+        return Split(counts, {name: share / total for name, share in shares.items()})
+
 
 def e_value(splits: Iterable[Split]) -> float:
     """The e-value that the splits, in order of time, do not have their shares.
 
-    Variants of share 0 get nobody new; who still belongs to them is not counted. Infinite evidence
-    is cut at e^700.
+    Only live variants count, see `Split.live`. Evidence beyond e^700 is cut. Cost: O(splits).
     """
     observed: dict[str, float] = {}
     expected: dict[str, float] = {}
@@ -49,8 +56,8 @@ def e_value(splits: Iterable[Split]) -> float:
     before = 0.0
     log_e = 0.0
     for split in splits:
-        shares = _shares(split)
-        counts = {name: split.counts.get(name, 0) for name in shares}
+        live = split.live()
+        counts, shares = live.counts, live.shares
         n = sum(counts.values())
         for name, share in shares.items():
             first.setdefault(name, share)
@@ -77,12 +84,6 @@ def combined(e_values: Iterable[float]) -> float:
     """
     values = list(e_values)
     return sum(values) / len(values) if values else 1.0
-
-
-def _shares(split: Split) -> dict[str, float]:
-    live = {name: share for name, share in split.shares.items() if share > 0.0}
-    total = sum(live.values())
-    return {name: share / total for name, share in live.items()}
 
 
 def _log_bayes_factor(

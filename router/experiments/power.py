@@ -17,7 +17,7 @@ POWER: Final = 0.8
 """The chance to find the effect that "needed" means."""
 UNITS_MOST: Final = 10**12
 """More than anybody will ever see: "never"."""
-_HALVINGS: Final = 60
+_HALVINGS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ effect, or that the interval *ever* misses the truth, is at most alpha (Ville 19
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from router.experiments.sums import Sums
@@ -117,17 +117,18 @@ class TwoProportions:
     weights. With the shares ta and tb expected before the block, from the blocks before it, and
     t0 = (na ta + nb tb) / (na + nb), a block multiplies the e-value by
 
-        (ta / t0)^ones_a ((1 - ta) / (1 - t0))^zeros_a (tb / t0)^ones_b ((1 - tb) / (1 - t0))^zeros_b
+        (ta / t0)^ones_a ((1 - ta) / (1 - t0))^zeros_a
+        (tb / t0)^ones_b ((1 - tb) / (1 - t0))^zeros_b
 
-    whose expectation is at most 1 whenever both variants have the same share in the block, whatever
-    it is and however it changes from block to block (Turner, Ly & Grünwald, "Generic E-variables for
+    whose expectation is at most 1 whenever both have the same share in the block, whatever it is
+    and however it changes from block to block (Turner, Ly & Grünwald, "Generic E-variables for
     exact sequential k-sample tests that allow for optional stopping", Journal of Statistical
-    Planning and Inference 230, 2024, arXiv:2106.02693, theorem 1). Nothing is asked of the weights
-    but that they were set before the block: so it holds where a bandit sets them.
+    Planning and Inference 230, 2024, arXiv:2106.02693). Nothing is asked of the weights but that
+    they were set before the block: so it holds where a bandit sets them.
     """
 
-    a: Sums = Sums()
-    b: Sums = Sums()
+    a: Sums = field(default_factory=Sums)
+    b: Sums = field(default_factory=Sums)
     log_e: float = 0.0
     most: float = 0.0
     """The largest `log_e` so far."""

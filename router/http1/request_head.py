@@ -7,7 +7,7 @@ from typing import Final
 
 from router.http1.fields import Fields, value_of, values_of
 from router.http1.forwarded import ClientAddress
-from router.http1.target import RequestLine
+from router.http1.target import RequestLine, query_value
 
 CHUNKED: Final = -1
 """The value of `RequestHead.body_bytes` for a chunked body."""
@@ -82,6 +82,9 @@ class RequestHead:
             if equals and key == name:
                 return value.strip(b'"')
         return None
+
+    def query(self, name: bytes) -> bytes | None:
+        return query_value(self.line.target, name)
 
 
 def name_endpoint(head: RequestHead, authority: bytes) -> None:

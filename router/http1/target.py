@@ -5,6 +5,7 @@ Owns the grammar of both. Pure functions of the bytes; `RequestParser` remembers
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from router.errors import MALFORMED, METHOD_REFUSED, VERSION_UNSUPPORTED, HeadError
 
@@ -70,6 +71,23 @@ def _split_target(method: bytes, target: bytes, minor: int) -> RequestLine:
     return RequestLine(
         method, relayed, path, minor, authority, b"%b %b HTTP/1.1" % (method, relayed)
     )
+
+
+def query_value(target: bytes, name: bytes) -> bytes | None:
+    """The first parameter of that name in the query of `target`, or None.
+
+    Read as forms write it (WHATWG URL Standard, `application/x-www-form-urlencoded` parsing): `+`
+    is a space, `%` and two hex digits are a byte, a name without `=` has an empty value.
+    """
+    for pair in target.partition(b"?")[2].split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if pair and _decoded(key) == name:
+            return _decoded(value)
+    return None
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def parse_host(line: bytes) -> bytes:

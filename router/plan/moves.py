@@ -96,6 +96,9 @@ class _Unit:
     def cookie(self, name: bytes) -> bytes | None:
         return self.client.encode()
 
+    def query(self, name: bytes) -> bytes | None:
+        return self.client.encode()
+
 
 def moves_between(old: Side, new: Side) -> Moves:
     """What moves when `new` takes the place of `old`. Cost: O(UNITS) where units are counted."""

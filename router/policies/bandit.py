@@ -1,62 +1,60 @@
 """`bandit`: weights follow the rewards, so that traffic moves to the variant that earns most.
 
-Owns the options, and the learner that turns rewards into weights. The assignment is the shared one
-(`weighted.py`); what is known of an arm is in `posterior.py`.
-
-1. Thompson sampling by its probabilities: a variant's weight is the probability that it is the best
-   (Thompson 1933; as weights for traffic: Scott 2010), so the weight is the propensity.
-2. w = f + (1 - K f) P for K active variants: the floor f keeps every variant observed.
-3. A variant that joins others that have settled starts small, see `NEWCOMER_SHARE`.
-4. Rewards alone change what is known; `weights` only reads. So equal rewards in equal order give
-   equal weights, however often they are asked for.
+Owns the options. The assignment is the shared one (`weighted.py`); how rewards become weights
+stands in `router/bandits`, one file an algorithm.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from router.messages import VariantState
+from router.bandits.arms import Algorithm, Kind, Reward
+from router.bandits.epsilon_greedy import EpsilonGreedy
+from router.bandits.evidence import Change, Memory
+from router.bandits.exp3 import exp3
+from router.bandits.kl_ucb import kl_ucb
+from router.bandits.learner import Arms, Bandit, Setup
+from router.bandits.limits import Limit
+from router.bandits.linear import DIMENSIONS_MAX, Linear
+from router.bandits.shaping import Shape
+from router.bandits.softmax import Softmax
+from router.bandits.thompson import Thompson
+from router.bandits.top_two import TopTwo
+from router.bandits.ucb1 import ucb1
+from router.messages import Request, VariantState
 from router.policies.ab import (
     normalised,
     require_active,
     require_distinct,
     require_new_units,
 )
-from router.policies.base import Assignment, Learner, Options, Scope, Variant, register
+from router.policies.bandit_options import (
+    CONSTRAINTS_MAX,
+    BanditSegment,
+    ChangeOptions,
+    Constraint,
+    MinShare,
+    WarmUp,
+)
+from router.policies.base import Assignment, Options, Scope, Variant, register
 from router.policies.override import Override
-from router.policies.posterior import CHUNK_REWARDS, Evidence, probability_best
+from router.policies.segments import (
+    SEGMENTS_MAX,
+    Features,
+    cells_of,
+    compile_features,
+    compile_segments,
+    name_segments,
+)
 from router.policies.sticky import Sticky
 from router.policies.weighted import Plan, replaced
-from router.strict import Model
-from router.units import format_share, parse_share
+from router.strict import Model, mistake_at
+from router.units import Duration, Share, format_share
 
 VARIANTS_MAX: Final = 32
-NEWCOMER_SHARE: Final = 0.1
-"""Most a newcomer gets. Knowing nothing of it, its uniform posterior would win it most traffic."""
-NEWCOMER_REWARDS: Final = 100
-"""Rewards after which a variant has settled."""
-
-
-def _min_share(value: object) -> object:
-    return value if value == "auto" else parse_share(value)
-
-
-MinShare = Annotated[
-    float | Literal["auto"],
-    BeforeValidator(_min_share),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "auto"},
-                {"type": "string", "pattern": r"^([0-9]+(?:\.[0-9]+)?)%$"},
-                {"type": "number", "minimum": 0, "maximum": 1},
-            ],
-            "description": "auto, or a share: 2% or 0.02",
-        }
-    ),
-]
+_BOUNDED: Final = ("ucb1", "kl_ucb", "exp3")
+"""Algorithms whose rewards lie in 0..1, or have bounds that bring them there."""
 
 
 class BanditVariant(Model):
@@ -74,16 +72,56 @@ class BanditOptions(Options):
     """Weights follow the rewards, so that traffic moves to the variant that earns most."""
 
     type: Literal["bandit"] = "bandit"
-    algorithm: Literal["thompson"] = "thompson"
-    """How rewards become weights. thompson: the weight is the probability of being best."""
+    algorithm: Literal[
+        "thompson",
+        "top_two",
+        "ucb1",
+        "kl_ucb",
+        "epsilon_greedy",
+        "softmax",
+        "exp3",
+        "linear",
+    ] = "thompson"
+    """How rewards become weights. thompson: the weight is the probability of being best. linear:
+    the same, from what each feature adds."""
+    objective: Literal["reward", "identify"] = "reward"
+    """reward: earn most meanwhile. identify: find out soonest which is best (as top_two)."""
     listed: Annotated[
         tuple[BanditVariant, ...], Field(alias="variants", min_length=1, max_length=VARIANTS_MAX)
     ]
     """The backends taking part."""
     reward: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "reward"
-    """What a reward of 1 stands for, like click: a name for people."""
+    """The KPI that is earned."""
+    goal: Literal["max", "min"] | None = None
+    """Which is better. By default as the KPI says, else max."""
     min_share: MinShare = "auto"
     """Least share of an active variant. auto: 2%, less from three variants on."""
+    max_step: Annotated[Share, Field(gt=0)] | None = None
+    """Most that a share grows by in a second. By default only newcomers are held back."""
+    warm_up: WarmUp = WarmUp()
+    """How a variant that joins others is held back."""
+    change: ChangeOptions | None = ChangeOptions()
+    """When a variant has changed, so that its older rewards are forgotten; null: never."""
+    half_life: Annotated[Duration, Field(gt=0)] | None = None
+    """Rewards count half after so long."""
+    window: Annotated[Duration, Field(gt=0)] | None = None
+    """Rewards older than this do not count; instead of change."""
+    ordered: Annotated[
+        tuple[BanditSegment, ...], Field(alias="segments", max_length=SEGMENTS_MAX)
+    ] = ()
+    """Requests that are learned of by themselves: the first whose conditions hold."""
+    features: Features = Field(default_factory=dict)
+    """What may tell which variant is best for a request: each combination has its own weights."""
+    pooling: Annotated[float, Field(strict=True, ge=0, le=1e6)] = 50.0
+    """How many rewards the route's mean counts as in a segment or combination."""
+    epsilon: Share = 0.1
+    """Of epsilon_greedy: the share that all variants divide equally."""
+    temperature: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 0.02
+    """Of softmax: a difference of means so large makes one share 2.7 times the other."""
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=CONSTRAINTS_MAX)] = ()
+    """What a variant must keep to get traffic."""
+    freeze: Annotated[bool, Field(strict=True)] = False
+    """Leave the weights as they are, and go on learning."""
     sticky: Sticky | None = None
     """What an assignment sticks to; without it every request is assigned by itself, at random."""
     override: Override | None = None
@@ -96,7 +134,7 @@ class BanditOptions(Options):
         require_distinct([entry.backend for entry in self.listed])
         require_new_units(self.variants())
         require_active(self.otherwise, self.variants())
-        active = sum(v.state is VariantState.ACTIVE for v in self.variants())
+        active = len(self._named(VariantState.ACTIVE))
         if self.min_share != "auto" and self.min_share * active > 1.0:
             raise ValueError(
                 f"min_share {format_share(self.min_share)} of {active} active variants is more "
@@ -104,162 +142,133 @@ class BanditOptions(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _usable_memory(self) -> "BanditOptions":
+        if self.window is not None and self.half_life is not None:
+            raise ValueError("window and half_life both forget with time, set one of them")
+        is_chosen = "change" in self.model_fields_set and self.change is not None
+        if self.window is not None and is_chosen:
+            raise ValueError("a sliding window forgets by itself: set window or change, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _usable_cells(self) -> "BanditOptions":
+        name_segments([segment.name for segment in self.ordered])
+        if self.ordered and self.features:
+            raise ValueError("segments and features both divide requests, set one of them")
+        if self.algorithm == "linear":
+            if not self.features:
+                raise ValueError("linear learns what features add: declare features")
+            if (size := len(self._dimensions())) + 1 > DIMENSIONS_MAX:
+                raise mistake_at(
+                    ("features",),
+                    f"{size} values, expected no more than {DIMENSIONS_MAX - 1} for linear",
+                )
+        if self.objective == "identify" and self.algorithm not in ("thompson", "top_two"):
+            raise ValueError(f"objective identify is for thompson, not {self.algorithm}")
+        kpis = [constraint.kpi for constraint in self.constraints]
+        if len(set(kpis)) < len(kpis):
+            raise mistake_at(("constraints",), "a KPI is constrained twice")
+        return self
+
     def variants(self) -> tuple[Variant, ...]:
         return normalised(tuple(Variant(entry.backend, 1.0, entry.state) for entry in self.listed))
 
     def build(self, scope: Scope) -> Assignment:
         variants = replaced(self.variants(), scope.weights, missing=self._floor())
-        return Plan(variants, self.sticky, self.override).build(scope)
+        given: Mapping[str, Mapping[str, float]] = scope.cells or {}
+        # a cell of which nothing is known yet has the route's weights
+        cells = {
+            cell: replaced(variants, given.get(cell), missing=self._floor()) for cell in self.cells
+        }
+        return Plan(
+            variants, self.sticky, self.override, cells=cells, cell_of=self._cell_of()
+        ).build(scope)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        if self.features:
+            return tuple(cells_of(self.features))
+        return name_segments([segment.name for segment in self.ordered])
+
+    @property
+    def unit_of(self) -> Callable[[Request], bytes | None] | None:
+        return None if self.sticky is None else self.sticky.build()
 
     def fallback(self, variant: str) -> str | None:
         return self.otherwise if variant != self.otherwise else None
 
-    def learner(self) -> Learner:
-        return Thompson(self.variants(), self._floor(), is_sticky=self.sticky is not None)
+    def learner(self, reward: Reward | None = None) -> Bandit:
+        """`reward`: what the KPI is; without it a number from 0 to 1, more is better.
+
+        Raises:
+            ValueError: the algorithm is not for such rewards.
+        """
+        reward = self._reward(reward or Reward())
+        setup = Setup(
+            algorithm=self._algorithm(reward),
+            shape=Shape(self._floor(), self.warm_up.newcomer, self.warm_up.rewards, self.max_step),
+            reward=reward,
+            memory=self._memory(reward),
+            limits=tuple(Limit(c.kpi, c.share, c.over) for c in self.constraints),
+            linear=Linear(self._vectors()) if self.algorithm == "linear" else None,
+            pooling=self.pooling,
+            is_frozen=self.freeze,
+        )
+        active, off = self._named(VariantState.ACTIVE), self._named(VariantState.OFF)
+        draining = self._named(VariantState.DRAIN)
+        if self.sticky is None:
+            # Only units known before reach a draining variant, and there are none.
+            return Bandit(Arms(active, idle=(*draining, *off)), setup)
+        return Bandit(Arms(active, draining, off), setup)
+
+    def _reward(self, reward: Reward) -> Reward:
+        """With the policy's own goal."""
+        if reward.bounds is None and reward.kind is not Kind.BINARY and self.algorithm in _BOUNDED:
+            raise ValueError(f"{self.algorithm} needs rewards with bounds, {self.reward} has none")
+        is_minimised = reward.is_minimised if self.goal is None else self.goal == "min"
+        return Reward(reward.kind, is_minimised, reward.bounds)
+
+    def _algorithm(self, reward: Reward) -> Algorithm:
+        if self.algorithm == "epsilon_greedy":
+            return EpsilonGreedy(reward, self.epsilon)
+        if self.algorithm == "softmax":
+            return Softmax(reward, self.temperature)
+        simple: dict[str, Algorithm] = {"ucb1": ucb1, "kl_ucb": kl_ucb, "exp3": exp3}
+        if self.algorithm in simple:
+            return simple[self.algorithm]
+        thompson = Thompson(reward)
+        is_top_two = self.algorithm == "top_two" or self.objective == "identify"
+        return TopTwo(thompson) if is_top_two else thompson
+
+    def _memory(self, reward: Reward) -> Memory:
+        change = None
+        if self.change is not None and self.window is None:
+            change = Change(self.change.window, self.change.z, self.change.min)
+        return Memory(change, self.half_life, self.window, reward.kind is Kind.BINARY)
+
+    def _cell_of(self) -> Callable[[Request], str] | None:
+        if self.features:
+            return compile_features(self.features)
+        if self.ordered:
+            rules = [(c, s.when) for c, s in zip(self.cells, self.ordered, strict=True)]
+            return compile_segments(rules)
+        return None
+
+    def _dimensions(self) -> list[tuple[str, str]]:
+        return [(name, value) for name, one in self.features.items() for value in one.among]
+
+    def _vectors(self) -> dict[str, tuple[float, ...]]:
+        """Cell -> 1, then 1 for each declared value that it has; `other` is all 0."""
+        return {
+            cell: (1.0, *(float(values[name] == value) for name, value in self._dimensions()))
+            for cell, values in cells_of(self.features).items()
+        }
+
+    def _named(self, state: VariantState) -> tuple[str, ...]:
+        return tuple(entry.backend for entry in self.listed if entry.state is state)
 
     def _floor(self) -> float:
         if self.min_share != "auto":
             return self.min_share
-        active = sum(v.state is VariantState.ACTIVE for v in self.variants())
-        return min(0.02, 0.05 / active)
-
-
-class _ArmState(Model):
-    """One variant in a dump."""
-
-    rewards: Annotated[int, Field(ge=0)]
-    total: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    ever: Annotated[int, Field(ge=0)]
-    chunks: tuple[tuple[int, float], ...]
-    newcomer: bool
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "_ArmState":
-        slack = 1e-6 * (1 + self.rewards)  # what rounding may have left in sums of fractions
-        counted = sum(count for count, _ in self.chunks)
-        if self.total > self.rewards + slack or not counted <= self.rewards <= self.ever:
-            raise ValueError("sums of rewards that contradict each other")
-        if any(not (0 <= c <= CHUNK_REWARDS and 0 <= t <= c + slack) for c, t in self.chunks):
-            raise ValueError("a chunk of rewards that cannot be")
-        return self
-
-
-class _State(Model):
-    """A dump. Variants are keyed by name, so that others may come and go."""
-
-    version: Literal[1] = 1
-    variants: dict[str, _ArmState]
-
-
-@dataclass(slots=True)
-class _Arm:
-    """What is known of a variant, and whether it came when others had settled."""
-
-    evidence: Evidence = field(default_factory=Evidence)
-    is_newcomer: bool = False
-
-    def dump(self) -> _ArmState:
-        e = self.evidence
-        return _ArmState(
-            rewards=e.n,
-            total=e.total,
-            ever=e.ever,
-            chunks=tuple(e.chunks),
-            newcomer=self.is_newcomer,
-        )
-
-    @classmethod
-    def restore(cls, state: _ArmState) -> "_Arm":
-        evidence = Evidence(state.rewards, state.total, state.ever)
-        evidence.chunks.extend(state.chunks)
-        return cls(evidence, state.newcomer)
-
-
-class Thompson:
-    """The learner. `observe` and `restore` change it, all else reads."""
-
-    def __init__(self, variants: Sequence[Variant], floor: float, *, is_sticky: bool) -> None:
-        """`floor` is the least share of an active variant, at most 1 / their number."""
-        self._floor = floor
-        self._active = [v.name for v in variants if v.state is VariantState.ACTIVE]
-        # Only units known before reach a draining variant, and only a sticky policy has units.
-        self._draining = [v.name for v in variants if v.state is VariantState.DRAIN and is_sticky]
-        self._arms = {v.name: _Arm() for v in variants}
-        self._absent: dict[str, _ArmState] = {}
-
-    def observe(self, variant: str, reward: float) -> None:
-        arm = self._arms.get(variant)
-        if arm is None:
-            return
-        arm.evidence.observe(reward)
-        if arm.evidence.ever >= NEWCOMER_REWARDS:
-            arm.is_newcomer = False
-
-    def weights(self) -> dict[str, float]:
-        """Variant -> weight, summing to 1; 0 for one that is off.
-
-        Draining variants keep what they would have among all, for the units that know them; the
-        active ones share the rest as if they were alone. Cost: that of `probability_best`.
-        """
-        weights = dict.fromkeys(self._arms, 0.0)
-        if self._draining:
-            among_all = self._floored([*self._active, *self._draining])
-            weights |= {name: among_all[name] for name in self._draining}
-        rest = 1.0 - sum(weights.values())
-        shares = self._with_newcomers_held_back(self._floored(self._active))
-        return weights | {name: share * rest for name, share in shares.items()}
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Variant -> `rewards` ever, `evidence` (those since it last changed), `mean` of the
-        posterior, `p_best` (among all variants, whatever their state) and `weight`."""
-        best, weights = self._best(list(self._arms)), self.weights()
-        return {
-            name: {
-                "rewards": float(arm.evidence.ever),
-                "evidence": float(arm.evidence.n),
-                "mean": arm.evidence.mean,
-                "p_best": best[name],
-                "weight": weights[name],
-            }
-            for name, arm in self._arms.items()
-        }
-
-    def dump(self) -> dict[str, Any]:
-        present = {name: arm.dump() for name, arm in self._arms.items()}
-        return _State(variants=self._absent | present).model_dump(mode="json")
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        variants = _State.model_validate(state).variants
-        self._absent = {name: arm for name, arm in variants.items() if name not in self._arms}
-        self._arms = {
-            name: _Arm.restore(variants[name]) if name in variants else _Arm()
-            for name in self._arms
-        }
-        ever = {name: arm.evidence.ever for name, arm in self._arms.items()}
-        if max(ever.values()) >= NEWCOMER_REWARDS:
-            # Half, so that variants that began together do not hold each other back.
-            for name, arm in self._arms.items():
-                arm.is_newcomer |= ever[name] < NEWCOMER_REWARDS / 2
-
-    def _best(self, names: list[str]) -> dict[str, float]:
-        posteriors = [self._arms[name].evidence.beta for name in names]
-        return dict(zip(names, probability_best(posteriors), strict=True))
-
-    def _floored(self, names: list[str]) -> dict[str, float]:
-        floor = min(self._floor, 1.0 / len(names))
-        rest = 1.0 - len(names) * floor
-        return {name: floor + rest * best for name, best in self._best(names).items()}
-
-    def _with_newcomers_held_back(self, weights: dict[str, float]) -> dict[str, float]:
-        """Newcomers' weights cut to their bound, the others' raised in proportion."""
-        limit = max(NEWCOMER_SHARE, self._floor)
-        held = {
-            name: min(weight, limit)
-            for name, weight in weights.items()
-            if self._arms[name].is_newcomer
-        }
-        others = {name: weight for name, weight in weights.items() if name not in held}
-        if not held or not others:
-            return weights
-        scale = (1.0 - sum(held.values())) / sum(others.values())
-        return held | {name: weight * scale for name, weight in others.items()}
+        return min(0.02, 0.05 / len(self._named(VariantState.ACTIVE)))

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
+from router.bandits.arms import Reward
 from router.messages import Decision, Request, VariantState
+from router.policies.layers import Experiment, Slot
 from router.rollouts.plan import Plan
 from router.strict import Model
 
@@ -48,13 +50,16 @@ class Scope:
     """What an assignment is built with.
 
     `salt` salts hashes (the route's `salt`, by default its name). `mint` returns a fresh unit
-    (32 hex digits) for a cookie. `weights`, by variant name, replace those of the options.
+    (32 hex digits) for a cookie. `weights`, by variant name, replace those of the options; `cells`
+    those of their cells. `slot`: the range of the experiment in its layer.
     """
 
     route: str
     salt: str
     mint: Callable[[], str]
     weights: Mapping[str, float] | None = None
+    cells: Mapping[str, Mapping[str, float]] | None = None
+    slot: Slot | None = None
 
 
 class Assignment(Protocol):
@@ -71,18 +76,36 @@ class Assignment(Protocol):
 
 
 class Learner(Protocol):
-    """A controller fed by rewards. Deterministic: same observations, same weights."""
+    """A controller fed by rewards. Deterministic: same observations, same weights.
 
-    def observe(self, variant: str, reward: float) -> None:
-        """Count one reward in [0, 1]; a variant that is no longer known is ignored."""
+    A cell is what has weights of its own; `""` is the whole route, of which every cell is a part.
+    """
+
+    def observe(self, cell: str, variant: str, n: int, total: float, squares: float) -> None:
+        """Count `n` rewards with that `total` and that total of squares (of a lognormal reward:
+        of logarithms); a variant that is no longer known is ignored."""
         ...
 
-    def weights(self) -> dict[str, float]:
-        """Variant -> weight, summing to 1 (within 1e-6)."""
+    def limit(self, kpi: str, variant: str, n: int, bad: int) -> None:
+        """Count `n` requests of which `bad` broke the constraint on `kpi`; one that is not
+        declared is ignored."""
+        ...
+
+    def tick(self, elapsed_s: float) -> bool:
+        """End a round that took so long. Returns whether weights moved by that alone."""
+        ...
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """Cell -> variant -> weight, summing to 1 (within 1e-6); a cell that is not named has the
+        weights of `""`, which always is."""
         ...
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Variant -> what was learned, for people: rewards, mean, probability of being best."""
+        ...
+
+    def export(self) -> dict[str, dict[str, list[float]]]:
+        """Cell -> variant -> `[n, total, squares]` of the rewards that count now."""
         ...
 
     def dump(self) -> dict[str, Any]:
@@ -117,8 +140,11 @@ class Options(Model):
         """The variant that answers when `variant` has no healthy endpoint, or None: nobody does."""
         return None
 
-    def learner(self) -> Learner | None:
-        """A fresh controller fed by rewards, or None: then the route gives no receipts."""
+    def learner(self, reward: Reward | None = None) -> Learner | None:
+        """A fresh controller fed by rewards, or None: then the route gives no receipts.
+
+        `reward` says what the KPI is that it learns from; by default a number from 0 to 1.
+        """
         return None
 
     def rollout(self, pools: Pools) -> Plan | None:
@@ -132,6 +158,21 @@ class Options(Model):
     def is_measured(self) -> bool:
         """Whether workers measure its variants: exactly when `rollout` gives a plan."""
         return False
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What has weights of its own besides the route itself, which is the cell `""`."""
+        return ()
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """Which units take part, or None: all."""
+        return None
+
+    @property
+    def unit_of(self) -> Callable[[Request], bytes | None] | None:
+        """A function from a request to its unit, or None: an assignment sticks to nothing."""
+        return None
 
     @property
     def hold_bounds(self) -> HoldBounds | None:

@@ -4,12 +4,13 @@ The share is constant, or it rises in steps (a rollout). After promotion, which 
 of 0, everything is the canary's, also what has no unit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from router.messages import Request
 from router.policies.base import Assignment, Pools, Scope, Variant, register
 from router.policies.override import Override
 from router.policies.stepped import Stepped, at_rest, by_the_clock, edit, stage
@@ -176,6 +177,10 @@ class CanaryOptions(Stepped):
             words={"always": self.canary, "never": self.stable},
             unidentified=self.canary if is_promoted else self.stable,
         ).build(scope)
+
+    @property
+    def unit_of(self) -> Callable[[Request], bytes | None]:
+        return self.sticky.build()
 
     def fallback(self, variant: str) -> str | None:
         return self.stable if variant == self.canary else None

@@ -77,7 +77,7 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
             return f"it is on its way back already{since}"
         case Action.ROLLBACK if phase in (Phase.ROLLED_BACK, Phase.FAILED):
             return f"it is {_PHRASES[phase]} already{since}"
-        case Action.PROMOTE | Action.SWITCH if phase is Phase.PROMOTED:
+        case Action.PROMOTE | Action.SWITCH | Action.RESUME if phase is Phase.PROMOTED:
             return f"it is promoted already{since}"
         case Action.PROMOTE if state.is_pushed:
             return f"it was told to go on already{since}"

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from router.rollouts.evidence import Dispersion, Pace, RateE, RateRatioE, wilson
@@ -59,6 +60,8 @@ class _Memory:
         self.whole, self.recent = Tally(), Tally()
 
     def add(self, block: tuple[int, int, int, int], against: float) -> None:
+        if block[2] == 0:
+            return  # nothing of the new variant to put beside it
         self.whole.add(*block)
         if against < 1.0:
             self.recent = Tally()
@@ -75,8 +78,7 @@ class _Memory:
         }
 
     def restore(self, dumped: Mapping[str, Any]) -> None:
-        blocks, n, k, squares = dumped["dispersion"]
-        self.dispersion = Dispersion(int(blocks), int(n), int(k), float(squares))
+        self.dispersion = Dispersion(*map(float, dumped["dispersion"]))
         self.pace = Pace(*map(float, dumped["pace"]))
         self.whole = Tally.restored(dumped["whole"])
         self.recent = Tally.restored(dumped["recent"])
@@ -169,8 +171,11 @@ class Relative:
         self._past: _Fixed | None = None
         self._block = (0, 0, 0, 0)
         self._seconds = self._quiet = 0
+        self._divisor = 1.0
 
     def observe(self, na: int, a: int, nb: int, b: int) -> None:
+        if self._seconds == 0:
+            self._divisor = self._memory.dispersion.value  # it must not know what it divides
         na_, a_, nb_, b_ = self._block
         self._block = (na_ + na, a_ + a, nb_ + nb, b_ + b)
         self._seconds += 1
@@ -180,7 +185,6 @@ class Relative:
             judge = self._past if self._past and self._block[0] == 0 else self._above
             self._memory.add(self._block, judge.value)
             self._block, self._seconds = (0, 0, 0, 0), 0
-        # After the judgement: what divides counts must not know them.
         self._memory.dispersion.observe(na, a)
 
     def _is_block(self) -> bool:
@@ -193,8 +197,7 @@ class Relative:
         return has_old and nb >= BLOCK_MIN_REQUESTS
 
     def _judge(self, na: int, a: int, nb: int, b: int) -> None:
-        memory = self._memory
-        dispersion = memory.dispersion.value
+        memory, dispersion = self._memory, self._divisor
         if nb == 0:
             return
         self._small.observe(nb, b, dispersion)
@@ -204,14 +207,15 @@ class Relative:
             self._above.observe(na, a, nb, b, max(dispersion, (a + b) / most))
             self._below.observe(na, a, nb, b, dispersion)
             return
-        if self._past is None and memory.whole.old_n >= HISTORY_MIN_REQUESTS:
-            self._past = self._bounds(memory.whole, dispersion)
+        if self._past is None and memory.dispersion.n >= HISTORY_MIN_REQUESTS:
+            self._past = self._bounds(dispersion)
         if self._past:
             self._past.observe(nb, b, memory, dispersion)
 
-    def _bounds(self, tally: Tally, dispersion: float) -> _Fixed:
+    def _bounds(self, dispersion: float) -> _Fixed:
         """The limits of the old variant's rate, further from it the less is known, as bounds."""
-        n, k, terms = tally.old_n / dispersion, tally.old_k / dispersion, self._terms
+        known, terms = self._memory.dispersion, self._terms
+        n, k = known.n / dispersion, known.k / dispersion
         high = wilson(k, n, terms.confidence)[1] * self._allowed
         low = wilson(k, n, terms.promote_confidence)[0] * terms.promote_ratio
         return _Fixed(high, low, terms)
@@ -234,15 +238,18 @@ class Relative:
             outcome, tally, end = _conclusion(
                 terms, self._memory, values, f"below x{terms.promote_ratio:g}"
             )
-        return _found(outcome, f"{self._figures(tally)}: {end}", values, self._memory.whole)
+        found = _found(outcome, f"{self._figures(tally)}: {end}", values, self._memory.whole)
+        known = self._memory.dispersion
+        is_past = found.old is None and known.n > 0
+        return replace(found, old=known.k / known.n) if is_past else found
 
     def _figures(self, tally: Tally) -> str:
-        new, old, note = rate_of(tally.new_k, tally.new_n), tally, ""
+        new, known = rate_of(tally.new_k, tally.new_n), self._memory.dispersion
         if self._past and self._quiet >= QUIET_SECONDS:
-            old, note = self._memory.whole, " before"
-        beside = f"{rate_of(old.old_k, old.old_n)}{note}"
-        ratio = "" if note else ratio_of(tally)
-        return f"{new} against {beside} ({ratio}allowed x{self._allowed:g})"
+            before = rate_of(known.k, known.n)
+            return f"{new} against {before} before (allowed x{self._allowed:g})"
+        old = rate_of(tally.old_k, tally.old_n)
+        return f"{new} against {old} ({ratio_of(tally)}allowed x{self._allowed:g})"
 
     def dump(self) -> dict[str, Any]:
         return {
@@ -251,6 +258,7 @@ class Relative:
             "small": self._small.dump(),
             "past": self._past.dump() if self._past else None,
             "block": [*self._block, self._seconds, self._quiet],
+            "divisor": self._divisor,
             **self._memory.dump(),
         }
 
@@ -262,6 +270,7 @@ class Relative:
         self._past = _Fixed.restored(past, self._terms) if past else None
         na, a, nb, b, self._seconds, self._quiet = map(int, dumped["block"])
         self._block = (na, a, nb, b)
+        self._divisor = float(dumped["divisor"])
         self._memory.restore(dumped)
 
 

@@ -44,6 +44,8 @@ DISPERSION_MAX: Final = 16.0
 """Failures in bursts of about ten have a dispersion of 11."""
 _DISPERSION_NOISE: Final = 1.5
 """An estimate below this is what independent failures give too."""
+_DISPERSION_KEPT: Final = 0.5 ** (1 / 300)
+"""Half of what is known of a variant's rate is of its last five minutes."""
 _PRIOR_BLOCKS: Final = 5.0
 """So many seconds of independent failures are assumed before the first."""
 _PRIOR_EVENTS: Final = 4.0
@@ -200,26 +202,27 @@ class Dispersion:
 
     Pearson's statistic over its degrees of freedom (McCullagh & Nelder, "Generalized linear
     models", 2nd edition 1989, section 4.5): the sum of (k - n p)^2 / (n p (1 - p)) over `blocks`,
-    where p is the rate of all, is (sum k^2 / n - (sum k)^2 / sum n) / (p (1 - p)).
+    where p is the rate of all, is (sum k^2 / n - (sum k)^2 / sum n) / (p (1 - p)). What is older
+    counts less, so that a rate that drifts over hours is not taken for one that jumps.
     """
 
-    blocks: int = 0
-    n: int = 0
-    k: int = 0
+    blocks: float = 0.0
+    n: float = 0.0
+    k: float = 0.0
     squares: float = 0.0
 
     def observe(self, n: int, k: int) -> None:
         """Count a block."""
         if n:
-            self.blocks += 1
-            self.n += n
-            self.k += k
-            self.squares += k * k / n
+            self.blocks = self.blocks * _DISPERSION_KEPT + 1
+            self.n = self.n * _DISPERSION_KEPT + n
+            self.k = self.k * _DISPERSION_KEPT + k
+            self.squares = self.squares * _DISPERSION_KEPT + k * k / n
 
     @property
     def value(self) -> float:
         """1 (independent) to `DISPERSION_MAX`."""
-        if self.blocks < 2 or not 0 < self.k < self.n:
+        if self.blocks < 1.5 or not 0 < self.k < self.n:
             return 1.0
         rate = self.k / self.n
         pearson = (self.squares - self.k * rate) / (rate * (1.0 - rate))

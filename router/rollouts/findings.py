@@ -97,11 +97,11 @@ class Tally:
         return cls(int(new_n), int(new_k), int(old_n), int(old_k), float(over), float(under))
 
 
-def rate_of(k: int, n: int) -> str:
+def rate_of(k: float, n: float) -> str:
     """`5.2 % of 1,240`: one decimal, more where a small rate needs them for two digits."""
-    percent = 100.0 * k / n if n else 0.0
+    percent = round(100.0 * k / n, 6) if n else 0.0
     decimals = 1 if percent >= 1 or not percent else min(4, 1 - math.floor(math.log10(percent)))
-    return f"{percent:.{decimals}f} % of {n:,}"
+    return f"{percent:.{decimals}f} % of {n:,.0f}"
 
 
 def ratio_of(tally: Tally) -> str:

@@ -10,6 +10,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from router.rollouts.bounds import Bound
@@ -324,15 +325,7 @@ def _shown(seconds: float) -> str:
 
 
 def _prefixed(prefix: str, finding: Finding) -> Finding:
-    return Finding(
-        finding.outcome,
-        prefix + finding.words,
-        finding.against,
-        finding.in_favour,
-        finding.old,
-        finding.new,
-        finding.ratio,
-    )
+    return replace(finding, words=prefix + finding.words)
 
 
 def _p_value(evidence: float) -> float:

@@ -95,7 +95,9 @@ class AskedWebhook(Model):
     url: Url
     """Gets a POST with the rollout as JSON."""
     secret: Annotated[str, Field(min_length=16, max_length=256)] | None = Field(
-        default=None, repr=False
+        default=None,
+        repr=False,
+        exclude=True,  # not of the policy's digest: a renewed secret starts no rollout over
     )
     """Signs the POST."""
 

@@ -89,24 +89,24 @@ async def prometheus(folder: Path) -> AsyncIterator[str]:
 async def test_a_real_prometheus_is_asked_and_its_answer_compared(tmp_path: Path) -> None:
     async with prometheus(tmp_path) as url:
         for promql, bound, outcome, reason in [
-            ("vector(0.5)", {"below": 1}, Outcome.PASS, "gate slo: 0.5 is below 1"),
-            ("vector(0.5)", {"below": 0.5}, Outcome.FAIL, "gate slo: 0.5 is not below 0.5"),
-            ("vector(0.5)", {"above": 0.2}, Outcome.PASS, "gate slo: 0.5 is above 0.2"),
-            ("scalar(vector(3))", {"above": 4}, Outcome.FAIL, "gate slo: 3 is not above 4"),
-            ("1/0", {"below": 1}, Outcome.FAIL, "gate slo: inf is not below 1"),
-            ("0/0", {"below": 1}, Outcome.INCONCLUSIVE, "gate slo: the query yields NaN"),
-            ("nothing", {"below": 1}, Outcome.INCONCLUSIVE, "gate slo: the query found nothing"),
+            ("vector(0.5)", {"below": 1}, Outcome.PASS, "yields 0.5, below 1"),
+            ("vector(0.5)", {"below": 0.5}, Outcome.FAIL, "yields 0.5, not below 0.5"),
+            ("vector(0.5)", {"above": 0.2}, Outcome.PASS, "yields 0.5, above 0.2"),
+            ("scalar(vector(3))", {"above": 4}, Outcome.FAIL, "yields 3, not above 4"),
+            ("1/0", {"below": 1}, Outcome.FAIL, "yields inf, not below 1"),
+            ("0/0", {"below": 1}, Outcome.INCONCLUSIVE, "yields NaN"),
+            ("nothing", {"below": 1}, Outcome.INCONCLUSIVE, "found nothing"),
             (
                 'label_replace(vector(1), "a", "b", "", "") or vector(2)',
                 {"below": 1},
                 Outcome.INCONCLUSIVE,
-                "gate slo: the query found 2 series, expected one: aggregate them, like sum()",
+                "found 2 series, expected one: aggregate them, like sum()",
             ),
             (
                 '"text"',
                 {"below": 1},
                 Outcome.INCONCLUSIVE,
-                "gate slo: the query yields a string, expected one number",
+                "yields a string, expected one number",
             ),
         ]:
             verdict = await asked(query(url, promql, **bound))
@@ -190,20 +190,20 @@ async def test_without_a_secret_nothing_is_signed() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "outcome", "reason"),
     [
-        (200, b"", Outcome.PASS, "gate slo says pass"),
-        (204, b"", Outcome.PASS, "gate slo says pass"),
-        (200, b'{"outcome": "pass"}', Outcome.PASS, "gate slo says pass"),
+        (200, b"", Outcome.PASS, "says pass"),
+        (204, b"", Outcome.PASS, "says pass"),
+        (200, b'{"outcome": "pass"}', Outcome.PASS, "says pass"),
         (
             201,
             b'{"outcome": "fail", "reason": "3 of 40 labels are wrong"}',
             Outcome.FAIL,
-            "gate slo says fail: 3 of 40 labels are wrong",
+            "says fail: 3 of 40 labels are wrong",
         ),
         (
             200,
             b'{"outcome": "inconclusive", "reason": 7}',
             Outcome.INCONCLUSIVE,
-            "gate slo says inconclusive",
+            "says inconclusive",
         ),
     ],
 )

@@ -62,7 +62,7 @@ async def test_a_gate_is_asked_at_once_and_then_once_per_interval() -> None:
     stand = Stand([context(gate())])
     stand.is_open.clear()
     await stand.look()
-    unasked = Verdict(Outcome.INCONCLUSIVE, "gate slo has not answered yet")
+    unasked = Verdict(Outcome.INCONCLUSIVE, "has not answered yet")
     assert stand.said() == unasked
     stand.is_open.set()
     await stand.look()
@@ -125,7 +125,7 @@ async def test_an_error_counts_as_the_gate_says(rule: str, outcome: Outcome) -> 
 
     stand = Stand([context(gate(on_error=rule))], answer=refuse)
     await stand.look()
-    reason = f"gate slo cannot be asked: status 503 (on_error is {rule})"
+    reason = f"cannot be asked: status 503 (on_error is {rule})"
     assert stand.said() == Verdict(outcome, reason)
 
 

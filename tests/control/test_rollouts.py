@@ -271,6 +271,17 @@ async def test_a_restart_resumes_at_the_step_and_what_is_left_of_its_hold(tmp_pa
     await second.state.close()
 
 
+async def test_a_program_that_is_stopped_loses_nothing(tmp_path: Path) -> None:
+    config = config_of(state=f"sqlite://{tmp_path}/state.db")
+    first = await Router().begin(config)
+    await first.run(5.5)
+    await first.rollouts.close()
+    await first.state.close()
+    second = await Router().begin(config)
+    assert second.rollout.state == first.rollout.state
+    await second.state.close()
+
+
 async def test_a_burst_of_failures_rolls_back_within_two_seconds(
     router: Router, judges: list[FakeJudge]
 ) -> None:

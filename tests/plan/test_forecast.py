@@ -6,7 +6,7 @@ import pytest
 from router.config.model import Config
 from router.plan import Fate, Forecast, Standing, forecast, render, standings, standings_from
 from router.policies.base import digest_of
-from tests.control.support import loaded
+from tests.plan import support
 
 RAMP: dict[str, Any] = {
     "type": "canary",
@@ -24,7 +24,7 @@ SINGLE: dict[str, Any] = {"type": "single", "backend": "v2"}
 
 
 def config(policy: dict[str, Any], **changes: Any) -> Config:
-    return loaded(routes=[{"name": "r", "policy": policy, **changes}]).config
+    return support.config({"name": "r", "policy": policy, **changes})
 
 
 def running(policy: dict[str, Any], share: float, at: str = "somewhere") -> dict[str, Standing]:
@@ -107,13 +107,9 @@ def test_a_new_route_s_rollout_starts_and_a_removed_one_s_is_dropped() -> None:
 
 
 def test_another_endpoint_starts_an_exchange_over() -> None:
-    new = loaded(
-        routes=[{"name": "r", "policy": ROLLING}],
-        backends={
-            "v1": {"endpoints": ["http://127.0.0.1:1"]},
-            "v2": {"endpoints": ["http://127.0.0.1:2", "http://127.0.0.1:3"]},
-        },
-    ).config
+    more = {"endpoints": ["http://127.0.0.1:2", "http://127.0.0.1:3"]}
+    route = {"name": "r", "policy": ROLLING}
+    new = support.config(route, backends=support.BACKENDS | {"v2": more})
     found = one(running(ROLLING, 0.5), new)
     (case,) = found.cases
 

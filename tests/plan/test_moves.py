@@ -5,7 +5,7 @@ import pytest
 
 from router.plan.moves import UNITS, Flow, Moves, Side, moves_between
 from router.plan.standing import standings
-from tests.control.support import loaded
+from tests.plan.support import config
 
 USER = {"header": "x-user-id"}
 
@@ -14,8 +14,7 @@ def side(weights: dict[str, float], sticky: dict[str, Any] | None = USER, salt: 
     """An ab policy of v1 and v2 with these weights."""
     variants = [{"backend": name, "weight": weight} for name, weight in weights.items()]
     policy = {"type": "ab", "variants": variants} | ({"sticky": sticky} if sticky else {})
-    config = loaded(routes=[{"name": "r", "salt": salt, "policy": policy}]).config
-    standing = standings(config)["r"]
+    standing = standings(config({"name": "r", "salt": salt, "policy": policy}))["r"]
     return Side(standing, standing.assignment(standing.weights))
 
 

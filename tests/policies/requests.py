@@ -15,6 +15,7 @@ class Head:
 
     fields: dict[bytes, bytes] = field(default_factory=dict)
     cookies: dict[bytes, bytes] = field(default_factory=dict)
+    parameters: dict[bytes, bytes] = field(default_factory=dict)
     client: str = "127.0.0.1"
     client_cert: str = ""
     client_names: tuple[str, ...] = ()
@@ -27,6 +28,9 @@ class Head:
 
     def cookie(self, name: bytes) -> bytes | None:
         return self.cookies.get(name)
+
+    def query(self, name: bytes) -> bytes | None:
+        return self.parameters.get(name)
 
 
 def user(unit: bytes | str, client: str = "127.0.0.1") -> Head:

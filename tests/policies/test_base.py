@@ -49,6 +49,14 @@ def test_another_policy_has_another_digest(changes: dict[str, Any]) -> None:
     assert digest(CANARY, **changes) != digest(CANARY)
 
 
+def test_a_renewed_secret_starts_no_rollout_over() -> None:
+    old, new = (
+        {"gates": [{"name": "qa", "webhook": {"url": "http://qa", "secret": secret * 16}}]}
+        for secret in "ab"
+    )
+    assert digest(CANARY, guard=old) == digest(CANARY, guard=new)
+
+
 def test_endpoints_count_where_they_are_exchanged() -> None:
     more = {**POOLS, "v2": {"c": 1.0, "d": 1.0, "e": 1.0}}
     heavier = {**POOLS, "v2": {"c": 2.0, "d": 1.0}}

@@ -302,5 +302,6 @@ def test_weights_and_promotion_that_are_so_already_are_said_too() -> None:
     drive.act(Action.RESUME)
     drive.until(Phase.PROMOTED)
     assert drive.act(Action.PROMOTE).note.startswith("it is promoted already")
+    assert drive.act(Action.RESUME).note.startswith("it is promoted already")
     with pytest.raises(engine.Refused, match="keep is 0"):
         drive.act(Action.ROLLBACK)

@@ -136,6 +136,9 @@ class Rollout(RuleBasedStateMachine):
         self.held_s = 0.0
         """What passed since the step was entered, while turns were made and it was not paused."""
         self.is_pushed = False
+        """Whether a person, or the guard's rule, said to leave this step."""
+        self.is_switching = False
+        """Whether a person said to go to the end."""
         self.state = State()
         self._take(engine.begin(plan, 0.0))
 
@@ -169,8 +172,9 @@ class Rollout(RuleBasedStateMachine):
         to = self.state.step
         if to < before.step:
             assert self.state.is_reversing or self.state.phase in (Phase.ROLLED_BACK, Phase.FAILED)
-        if to > before.step and before.step >= 0 and not self.is_pushed:
+        if to > before.step:
             assert not before.is_reversing
+        if to > before.step >= 0 and not (self.is_pushed or self.is_switching):
             assert self.held_s >= self._hold_s(before)
 
     def _hold_s(self, state: State) -> float:
@@ -250,6 +254,10 @@ class Rollout(RuleBasedStateMachine):
             return
         if action in (Action.PROMOTE, Action.SWITCH, Action.RESUME) and turn.events:
             self.is_pushed = True
+        if turn.events:
+            self.is_switching = action is Action.SWITCH or (
+                self.is_switching and action in (Action.PROMOTE, Action.RESUME)
+            )
         if turn.note:
             assert (turn.state, turn.events) == (before, ())
         self._take(turn)

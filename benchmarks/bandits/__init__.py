@@ -1,0 +1,1 @@
+"""How much the bandits lose, beside other libraries, and what working out weights costs."""

@@ -1,0 +1,196 @@
+"""What is counted of experiments, as the state store takes it in and gives it back. Plain values.
+
+1. An *item* is accepted feedback: values of KPIs for one exposure. It counts whole, once, or not.
+2. The *log* is what learners are fed with: entries in the order of their numbers, each the sums of
+   so many values of one arm. Items become entries at once, or, of a KPI whose silence counts, when
+   their *cohort* matures: the exposures of a stretch of time, with what came of them.
+3. *Sums* are what reports are made of: about units where the route is sticky, else about requests.
+   They are kept right with each write, so that a report reads as many rows as there are arms.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from router.experiments.sums import Sums
+
+UNITS_MAX: Final = 1_000_000
+"""Units remembered per route: about 150 MB in SQLite, twice that in Redis. Units beyond are counted
+(`Figures.untracked`), and are no part of what a report says of units."""
+UNIT_AGE_S: Final = 90 * 86400
+"""A unit first seen so long ago is forgotten, its sums are not: should it come again, it is new."""
+ENTRY_MAX: Final = 50
+"""Most values in one entry of the log made from items, so that learners still see a change come."""
+LAG_S: Final = 600
+"""Entries that every dump has are kept so long, for the routers of a fleet that come late."""
+ENTRY_AGE_S: Final = 30 * 86400
+"""Entries of routes that no longer learn are kept so long, should the route come back."""
+VERSIONS_MAX: Final = 10_000
+"""Versions of a route's weights. Beyond, the last one stands for all that follow."""
+WEIGHT_TOLERANCE: Final = 0.01
+"""Weights that differ by no more are one version: a report takes them as constant within it, and
+the sum over versions stays short however often a learner moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A variant of a route, in a cell, under one version of the weights."""
+
+    route: str
+    variant: str
+    cell: str = ""
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The exposures of a stretch of time that count for a KPI when it is over: at `due_s`, those
+    without feedback as `absent`."""
+
+    due_s: int
+    absent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a KPI; of a lognormal one its logarithm. `is_reward`: the learner is fed with it."""
+
+    kpi: str
+    value: float
+    is_reward: bool = False
+    cohort: Cohort | None = None
+
+
+Silences = Sequence[tuple[str, float]]
+"""Every KPI of a route whose silence counts, with what it counts as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Feedback for one exposure.
+
+    `nonce` is the receipt's, `key` the sender's (empty: none). `unit` is 16 hex digits, empty where
+    requests are counted. Times are seconds since 1970.
+    """
+
+    arm: Arm
+    nonce: str
+    issued_s: int
+    values: tuple[Value, ...]
+    key: str = ""
+    unit: str = ""
+    propensity: float = 1.0
+    silences: Silences = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Claim(StrEnum):
+    """What became of an item."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """Increments of exposures of one arm.
+
+    `inverse`: sum of 1 / propensity. `units`: those that may be new, where the route is sticky.
+    `cohorts`: the KPIs for which they count later; `rewards` names the one that learners get.
+    """
+
+    arm: Arm
+    requests: int
+    inverse: float
+    units: Sequence[str] = ()
+    cohorts: Sequence[tuple[str, Cohort]] = ()
+    reward: str = ""
+    silences: Silences = ()
+    is_sticky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Increments of a KPI that workers measure."""
+
+    arm: Arm
+    kpi: str
+    sums: Sums
+    is_reward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Increments:
+    """What one router counted, the `number`th time, from 1: merged once, however often it comes."""
+
+    router: str
+    number: int
+    exposures: Sequence[Exposures] = ()
+    measured: Sequence[Measured] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the log. `kpi` is empty in what was written before KPIs had names."""
+
+    seq: int
+    route: str
+    cell: str
+    variant: str
+    kpi: str
+    sums: Sums
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Exposures of an arm. `units`: those that got it first."""
+
+    requests: int = 0
+    inverse: float = 0.0
+    units: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What came of an arm. `answered` of the values came as feedback, the others are silence."""
+
+    sums: Sums = Sums()
+    answered: int = 0
+
+
+Weights = Mapping[str, Mapping[str, float]]
+"""Cell -> variant -> weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All that is kept of a route: `versions` of its weights, by number."""
+
+    exposed: Mapping[Arm, Exposed]
+    summed: Mapping[tuple[str, Arm], Summed]
+    versions: Mapping[int, Weights]
+    untracked: int = 0
+    """Exposures and feedback of units beyond `UNITS_MAX`."""
+
+
+def keys_of(item: Item) -> list[str]:
+    """What must all be new for an item to count: a receipt counts once for each KPI, and a key of
+    the sender once for each KPI of a route, whatever the receipt."""
+    keys = [item.nonce if v.is_reward else f"{item.nonce} {v.kpi}" for v in item.values]
+    if item.key:
+        keys += [f"#{item.arm.route} {v.kpi} {item.key}" for v in item.values]
+    return keys
+
+
+def differ(weights: Weights, others: Weights) -> bool:
+    """Whether two sets of weights are two versions."""
+    if weights.keys() != others.keys():
+        return True
+    return any(
+        mine.keys() != others[cell].keys()
+        or any(abs(share - others[cell][name]) > WEIGHT_TOLERANCE for name, share in mine.items())
+        for cell, mine in weights.items()
+    )
