@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     five.add_argument("--seeds", type=int, default=300, help="of each figure")
     five.add_argument("--rollouts", type=int, default=200, help="whole ones, of each kind")
     tested = commands.add_parser("experiments", help="how often reports are wrong, how soon right")
-    tested.add_argument("--seeds", type=int, default=4000, help="simulated experiments a row")
+    tested.add_argument("--seeds", type=int, default=2000, help="simulated experiments a row")
     tested.add_argument("--json", type=Path, metavar="FILE", help="write every row there")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")

@@ -15,13 +15,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks import machine
+from benchmarks.errors import BenchmarkError
 from benchmarks.verdicts import Verdict, judged, summary
 from router.experiments import mismatch
 from router.experiments.estimate import Kind, mean_of
@@ -142,6 +142,8 @@ def bandit_course(rates: tuple[float, float], seed: int) -> _Course:
         {"type": "bandit", "variants": [{"backend": "a"}, {"backend": "b"}]}
     )
     learner = options.learner()
+    if learner is None:
+        raise BenchmarkError("a bandit without a learner")
     generator = np.random.default_rng(seed)
     kpi = Kpi("click", effect=0.02)
     weights: dict[Stratum, dict[str, float]] = {}
@@ -149,12 +151,12 @@ def bandit_course(rates: tuple[float, float], seed: int) -> _Course:
     is_shown = is_missed = False
     for version in range(LOOKS * STEP // ROUND):
         stratum = Stratum("", version)
-        weights[stratum] = learner.weights()
+        weights[stratum] = learner.weights()[""]
         nb = int(generator.binomial(ROUND, weights[stratum]["b"]))
         for name, n, rate in (("a", ROUND - nb, rates[0]), ("b", nb, rates[1])):
             ones = int(generator.binomial(n, rate))
             sums[Arm(name, stratum)] = _bits(n, ones)
-            _feed(learner, name, n, ones)
+            learner.observe("", name, n, float(ones), float(ones))
         experiment = Experiment(
             "route", "bandit", ("a", "b"), "a", (kpi,), weights, {"click": sums}, {},
             is_learned=True,
@@ -168,12 +170,6 @@ def bandit_course(rates: tuple[float, float], seed: int) -> _Course:
     total = [results[s].total for s in results], [results[s].n for s in results]
     mean = mean_of(Kind.BINARY, results, experiment.shares(loser, None))
     return _Course(is_shown, is_missed, sum(total[0]) / sum(total[1]), mean.value)
-
-
-def _feed(learner: Any, name: str, n: int, ones: int) -> None:
-    """Ones spread evenly among zeros: within a round their order means nothing."""
-    for due in accumulate([ones / n] * n if n else []):
-        learner.observe(name, float(math.floor(due + 1e-9) > math.floor(due - ones / n + 1e-9)))
 
 
 # the sample ratio

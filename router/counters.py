@@ -62,6 +62,10 @@ COUNTERS: Final[dict[str, Metric]] = {
     "pointsman_tls_handshakes_total": Metric(
         "TLS handshakes with clients by outcome.", ("outcome",)
     ),
+    "pointsman_kpi_refused_total": Metric(
+        "Values of a KPI in a header of an answer that were no number, or out of bounds.",
+        ("route", "kpi", "reason"),
+    ),
     "pointsman_accept_paused_total": Metric("Pauses of accepting for lack of open files."),
 }
 """Counters of the data plane (worker -> control)."""

@@ -13,11 +13,11 @@ ROUTE: Final = ""
 """The cell of the whole route; every reward counts there as well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take thrice as long to make, and each reward makes two
 class Pulls:
     """`n` rewards (not whole where old ones fade), their `total` and the total of their `squares`.
 
-    Of a lognormal reward the last two are of natural logarithms.
+    Of a lognormal reward the last two are of natural logarithms. Never changed once made.
     """
 
     n: float = 0.0

@@ -73,7 +73,7 @@ class Evidence:
         if self.memory.window_s is not None:
             self.slices.append(rewards + (self.slices.pop() if self.slices else Pulls()))
         if self.memory.change is not None:
-            filled = rewards + (self.chunks.pop() if self.chunks else Pulls())
+            filled = rewards + self.chunks.pop() if self.chunks else rewards
             self.chunks.append(filled)
             if filled.n >= self.chunk:
                 self._forget_before_change(self.memory.change)
@@ -123,10 +123,10 @@ class Evidence:
         whole = self.pulls
         n = total = squares = 0.0
         if self.memory.is_binary:
-            together = _bernoulli(whole.n, whole.total)
+            together, most = _bernoulli(whole.n, whole.total), whole.n - least
             for kept, chunk in enumerate(reversed(self.chunks), start=1):
                 n, total = n + chunk.n, total + chunk.total
-                if n >= least and whole.n - n >= least:
+                if least <= n <= most:
                     apart = _bernoulli(n, total) + _bernoulli(whole.n - n, whole.total - total)
                     yield 2.0 * (apart - together), kept
             return

@@ -215,16 +215,12 @@ class Bandit:
         active = sorted(self._admitted())
         among = {cell: self._shaped(cell, shares) for cell, shares in self._shares(active).items()}
         if not self._arms.draining:
-            return {cell: self._complete(cell, shares, {}) for cell, shares in among.items()}
+            return {cell: self._complete(shares, {}) for cell, shares in among.items()}
         whole = self._shares(sorted((*active, *self._arms.draining)))
-        floor = self._setup.shape.floor
-        return {
-            cell: self._complete(cell, shares, floored(whole[cell], floor))
-            for cell, shares in among.items()
-        }
+        return {cell: self._complete(shares, whole[cell]) for cell, shares in among.items()}
 
     def _complete(
-        self, cell: str, shares: Mapping[str, float], among_all: Mapping[str, float]
+        self, shares: Mapping[str, float], among_all: Mapping[str, float]
     ) -> dict[str, float]:
         """All arms: draining ones as `among_all`, the rest divided as `shares`."""
         weights = dict.fromkeys(self._arms.all, 0.0)
@@ -238,19 +234,27 @@ class Bandit:
         return kept or self._arms.active
 
     def _shares(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """What the algorithm says, in every cell."""
+        """What the algorithm says, above the floors, in every cell."""
         setup = self._setup
         cells = [cell for cell in self._cells if cell != ROUTE]
-        found = {ROUTE: setup.algorithm(self._views(ROUTE, names))}
+        views = {ROUTE: self._views(ROUTE, names)}
+        views |= {cell: self._pooled(cell, names) for cell in cells}
         if setup.linear is not None and cells:
-            found |= setup.linear.shares({cell: self._views(cell, names) for cell in cells})
+            found = setup.linear.shares({cell: self._views(cell, names) for cell in cells})
+            found[ROUTE] = setup.algorithm(views[ROUTE])
         else:
-            found |= {cell: setup.algorithm(self._pooled(cell, names)) for cell in cells}
-        return {cell: dict(zip(names, shares, strict=True)) for cell, shares in found.items()}
+            found = {cell: setup.algorithm(arms) for cell, arms in views.items()}
+        return {
+            cell: dict(zip(names, floored(shares, self._floors(views[cell])), strict=True))
+            for cell, shares in found.items()
+        }
+
+    def _floors(self, views: Sequence[Pulls]) -> list[float]:
+        return self._setup.shape.floors(views, self._setup.reward)
 
     def _shaped(self, cell: str, shares: Mapping[str, float]) -> dict[str, float]:
         shape = self._setup.shape
-        found = held_back(floored(shares, shape.floor), self._newcomers, shape)
+        found = held_back(shares, self._newcomers, shape)
         if shape.max_step is not None and cell in self._before:
             return stepped(found, self._before[cell], shape.max_step)
         return found

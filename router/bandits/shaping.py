@@ -1,30 +1,61 @@
 """From what an algorithm says to what traffic gets: floors, newcomers, steps.
 
-w = f + (1 - K f) P for K arms with the floor f: every arm stays observed. A newcomer among arms
-that have settled starts small: knowing nothing of it, most algorithms would give it most traffic
-for one whole round.
+w = f + (1 - sum of f) P with the floor f of each arm: every arm stays observed. A newcomer among
+arms that have settled starts small: knowing nothing of it, most algorithms would give it most
+traffic for one whole round.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from router.bandits.arms import Pulls, Reward
+
+AUTO_EXPOSURES: Final = 50_000
+"""Exposures in which an automatic floor gives an arm the n rewards that tell it from the best by
+one standard error, n = variance / gap^2. A floor costs gap x share x exposures: one of 2 % whatever
+the gap costs more than all learning where an arm is clearly worse (`python -m benchmarks bandits`).
+"""
+AUTO_LEAST: Final = 0.01
+"""The least automatic floor, of the greatest one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`floor`: least share of an arm. `newcomer_share`: most of one with fewer than
-    `warm_up_rewards` that joined others. `max_step`: most that a share may grow by in a round."""
+    """`floor`: least share of an arm; if `is_auto`, of one that may be best. `newcomer_share`: most
+    of one with fewer than `warm_up_rewards` that joined others. `max_step`: most that a share may
+    grow by in a round."""
 
     floor: float
+    is_auto: bool = False
     newcomer_share: float = 0.1
     warm_up_rewards: int = 100
     max_step: float | None = None
 
+    def floors(self, views: Sequence[Pulls], reward: Reward) -> list[float]:
+        """The floor of each arm, given what is known of all; at most 1 in sum."""
+        most = min(self.floor, 1.0 / len(views))
+        if not self.is_auto:
+            return [most] * len(views)
+        known = [view for view in views if view.n]
+        if not known:
+            return [most] * len(views)
+        best = max(reward.score(view) for view in known)
+        variance = sum(view.deviations for view in known) / sum(view.n for view in known)
+        return [_auto(most, variance, best - reward.score(v)) if v.n else most for v in views]
 
-def floored(shares: Mapping[str, float], floor: float) -> dict[str, float]:
-    """Every share at least `floor`, or an equal part where that is less."""
-    least = min(floor, 1.0 / len(shares))
-    rest = 1.0 - len(shares) * least
-    return {name: least + rest * share for name, share in shares.items()}
+
+def _auto(most: float, variance: float, gap: float) -> float:
+    """`most`, or less if fewer rewards tell an arm from the best that is so much better."""
+    if most * AUTO_EXPOSURES * gap * gap <= variance:
+        return most
+    return max(AUTO_LEAST * most, variance / (gap * gap) / AUTO_EXPOSURES)
+
+
+def floored(shares: Sequence[float], floors: Sequence[float]) -> list[float]:
+    """Every share at least its floor; what remains divided as `shares`."""
+    rest = 1.0 - sum(floors)
+    return [floor + rest * share for floor, share in zip(floors, shares, strict=True)]
 
 
 def held_back(

@@ -1,4 +1,4 @@
-"""Rules of experiments between mappings: KPIs that exist, layers that fit, segments that are reached.
+"""Rules of experiments between mappings: KPIs exist, layers fit, segments are reached.
 
 Works on the document, like `crosscheck.py`, which asks for these findings.
 """

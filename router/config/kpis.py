@@ -47,11 +47,11 @@ Source = Annotated[
 class Kpi(Model):
     """A number reported about an exposure."""
 
-    type: Literal["binary", "numeric"] | None = None
-    """binary: 0 or 1, the mean is a rate. By default binary for feedback, status and abort,
-    numeric for the others."""
+    type: Literal["binary", "numeric", "lognormal"] | None = None
+    """binary: 0 or 1, the mean is a rate. lognormal: above 0 and skewed, like a price; its
+    logarithms are compared. By default binary for feedback, status and abort, else numeric."""
     source: Source = "feedback"
-    """feedback: posted with a receipt. status: 1 for an answer of 5xx, or none. latency,
+    """feedback: posted with a receipt. status: 1 for an answer of 5xx, or one cut. latency,
     first_byte: seconds. abort: 1 if the client left. {header: name}: what the model says."""
     goal: Literal["max", "min"] | None = None
     """Which is better. By default min for status, latency, first_byte and abort, else max."""
@@ -78,14 +78,16 @@ class Kpi(Model):
         if self.is_binary and self.bounds is not None:
             raise ValueError("a binary KPI is 0 or 1 and has no bounds; or is it numeric?")
         if self.is_binary and self.source in ("latency", "first_byte"):
-            raise ValueError(f"{self.source} is a time in seconds, so its type is numeric")
+            raise ValueError(f"{self.source} is a time in seconds, so its type is not binary")
         if not self.is_binary and self.source in ("status", "abort"):
             raise ValueError(f"{self.source} is 0 or 1, so its type is binary")
         if self.is_fed_back and self.bounds is None and not self.is_binary:
             raise ValueError(
-                "numeric feedback needs bounds, like bounds: [0, 1000], so that one wrong value "
+                f"{self.type} feedback needs bounds, like bounds: [1, 1000], so that one wrong value "
                 "cannot decide"
             )
+        if self.is_lognormal and self.bounds is not None and self.bounds[0] <= 0:
+            raise ValueError("a lognormal KPI is above 0, so the first of bounds is above 0 too")
         if self.absent is not None:
             low, high = self.limits
             if not self.is_fed_back:
@@ -99,6 +101,10 @@ class Kpi(Model):
     @property
     def is_binary(self) -> bool:
         return self.type == "binary" if self.type else self.source in _BINARY
+
+    @property
+    def is_lognormal(self) -> bool:
+        return self.type == "lognormal"
 
     @property
     def is_fed_back(self) -> bool:

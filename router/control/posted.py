@@ -119,7 +119,7 @@ def _read_own(posted: Posted, entry: dict[str, Any]) -> str:
 
 def _read_values(posted: Posted, entry: dict[str, Any]) -> str:
     values: Any
-    given = [name for name in ("reward", "kpis") if name in entry]
+    given: list[str] = [name for name in ("reward", "kpis") if name in entry]
     if "kpi" in entry or "value" in entry:
         given.append("kpi")
     if len(given) != 1:

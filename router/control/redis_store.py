@@ -22,35 +22,36 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from router.control.store import EVENTS_MAX, KeptRollout, Learned, Reward
+from router.control import counts, redis_counts
+from router.control.counts import (
+    ENTRY_AGE_S,
+    ENTRY_MAX,
+    LAG_S,
+    UNIT_AGE_S,
+    VERSIONS_MAX,
+    Claim,
+    Entry,
+    Figures,
+    Increments,
+    Item,
+    Weights,
+    differ,
+)
+from router.control.store import EVENTS_MAX, KeptRollout, Learned
 from router.errors import StartError, StateError
 from router.rollouts.state import Event
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DEFAULT_PREFIX: Final = "pointsman"
 TIMEOUT_S: Final = 1.0
 """For a call: a Redis that is there answers in milliseconds, and rollouts turn four times a second.
 """
+_CLAIM_SLICE: Final = 500
+"""Items counted by one script: about 10 ms in which Redis does nothing else."""
 _PURGE_SLICE: Final = 1000
-"""Rewards forgotten by one script: about 5 ms in which Redis does nothing else."""
+"""Entries forgotten by one script: about 5 ms in which Redis does nothing else."""
 _EVENTS_PAGE: Final = 500
 
-_CLAIM: Final = """
-local p, numbers = ARGV[1], {}
-for i = 2, #ARGV, 4 do
-  local nonce, route, issued_s, reward = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
-  if redis.call('HSETNX', p..'nonces', nonce, '') == 1 then
-    local seq = redis.call('INCR', p..'rewards')
-    redis.call('HSET', p..'nonces', nonce, seq..' '..route)
-    redis.call('ZADD', p..'issued', issued_s, nonce)
-    redis.call('ZADD', p..'rewards:'..route, seq, reward)
-    numbers[#numbers+1] = seq
-  else
-    numbers[#numbers+1] = 0
-  end
-end
-return numbers
-"""
 _SAVE: Final = """
 local p = ARGV[1]
 for i = 2, #ARGV, 4 do
@@ -64,26 +65,6 @@ for i = 2, #ARGV, 4 do
   end
 end
 return 1
-"""
-_PURGE: Final = """
-local p, before_s, most = ARGV[1], ARGV[2], ARGV[3]
-local offset, gone = tonumber(ARGV[4]), 0
-local found = redis.call('ZRANGEBYSCORE', p..'issued', '-inf', '('..before_s,
-                         'WITHSCORES', 'LIMIT', offset, most)
-local horizon_s = tonumber(redis.call('HGET', p..'meta', 'horizon_s') or '0')
-for i = 1, #found, 2 do
-  local nonce, issued_s = found[i], tonumber(found[i+1])
-  local seq, route = string.match(redis.call('HGET', p..'nonces', nonce) or '0 ', '^(%d+) (.*)$')
-  if tonumber(seq) <= tonumber(redis.call('HGET', p..'counted', route) or '0') then
-    redis.call('HDEL', p..'nonces', nonce)
-    redis.call('ZREM', p..'issued', nonce)
-    redis.call('ZREMRANGEBYSCORE', p..'rewards:'..route, seq, seq)
-    if issued_s + 1 > horizon_s then horizon_s = issued_s + 1 end
-    gone = gone + 1
-  end
-end
-redis.call('HSET', p..'meta', 'horizon_s', string.format('%d', horizon_s))
-return {#found / 2, gone, horizon_s}
 """
 _EVENTS: Final = """
 local p, most, seqs = ARGV[1], tonumber(ARGV[2]), {}
@@ -140,22 +121,49 @@ class RedisStore:
             ) from error
         return store
 
-    # rewards
+    # what is counted: see `redis_counts`
 
-    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
-        arguments: list[str | int] = []
-        for reward in rewards:
-            arguments += [reward.nonce, reward.route, reward.issued_s, json.dumps(asdict(reward))]
-        numbers = await self._run(_CLAIM, *arguments)
-        return [number or None for number in numbers]
+    async def claim(self, items: Sequence[Item], now_s: int) -> list[Claim]:
+        claims: list[Claim] = []
+        for start in range(0, len(items), _CLAIM_SLICE):
+            arguments = redis_counts.items_of(items[start : start + _CLAIM_SLICE])
+            claims += map(Claim, await self._count(redis_counts.CLAIM, now_s, *arguments))
+        return claims
 
-    async def rewards_after(self, route: str, seq: int) -> list[tuple[int, Reward]]:
-        found = await told(
-            self._client.zrangebyscore(
-                f"{self._prefix}rewards:{route}", f"({seq}", "+inf", withscores=True
-            )
-        )
-        return [(int(number), Reward(**json.loads(text))) for text, number in found]
+    async def merge(self, increments: Increments, now_s: int) -> None:
+        text = redis_counts.increments_of(increments)
+        about = (increments.router, increments.number, text)
+        await self._count(redis_counts.MERGE, now_s, *about)
+
+    async def mature(self, now_s: int) -> int:
+        return int(await self._count(redis_counts.MATURE, now_s))
+
+    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+        key = f"{self._prefix}log"
+        found = await told(self._client.zrangebyscore(key, f"({seq}", "+inf", 0, limit))
+        return [redis_counts.entry_of(text) for text in found]
+
+    async def figures(self, route: str) -> Figures:
+        pipe = self._client.pipeline(transaction=True)
+        for name in ("exposed", "summed", "versions"):
+            pipe.hgetall(f"{self._prefix}{name}:{route}")
+        pipe.hget(f"{self._prefix}untracked", route)
+        exposed, summed, versions, untracked = await told(pipe.execute())
+        return redis_counts.figures_of(route, exposed, summed, versions, int(untracked or 0))
+
+    async def version(self, route: str, weights: Weights) -> int:
+        while True:
+            last = await self._get(f"versions:{route}", "last") or "0"
+            known = await self._get(f"versions:{route}", last)
+            if known is not None and (
+                int(last) >= VERSIONS_MAX or not differ(weights, _read(known))
+            ):
+                return int(last)
+            text = json.dumps(weights)
+            if new := int(await self._run(redis_counts.VERSION, route, last, text)):
+                return new  # else another router came in between
+
+    # texts
 
     async def save(self, learned: Iterable[Learned]) -> None:
         arguments: list[str | int] = []
@@ -170,14 +178,19 @@ class RedisStore:
         return None if text is None else Learned(route, kind, **_read(text))
 
     async def purge(self, before_s: int) -> int:
-        purged = kept = 0
+        gone, self.horizon_s = map(int, await self._run(redis_counts.PURGE_ITEMS, before_s))
+        ages = (before_s, before_s - LAG_S, before_s - ENTRY_AGE_S, before_s - UNIT_AGE_S)
+        kept = 0
         while True:
-            seen, gone, self.horizon_s = map(
-                int, await self._run(_PURGE, before_s, _PURGE_SLICE, kept)
+            slice_gone, still, is_done = map(
+                int, await self._run(redis_counts.PURGE, _PURGE_SLICE, *ages, kept)
             )
-            purged, kept = purged + gone, kept + seen - gone
-            if seen < _PURGE_SLICE:
-                return purged
+            kept += still
+            if is_done and slice_gone < _PURGE_SLICE:
+                return gone
+
+    async def put(self, name: str, value: str) -> None:
+        await told(cast("Awaitable[Any]", self._client.hset(f"{self._prefix}meta", name, value)))
 
     async def setdefault(self, name: str, value: str) -> str:
         await told(self._client.hsetnx(f"{self._prefix}meta", name, value))
@@ -243,6 +256,9 @@ class RedisStore:
 
     async def _check_version(self) -> None:
         version = await self.setdefault("schema_version", str(SCHEMA_VERSION))
+        if version == "1":
+            await self._run(redis_counts.MIGRATE)
+            version = "2"
         if version != str(SCHEMA_VERSION):
             raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION}")
         self.horizon_s = int(await self._get("meta", "horizon_s") or 0)
@@ -250,6 +266,9 @@ class RedisStore:
     async def _get(self, hash_name: str, field: str) -> str | None:
         call = self._client.hget(f"{self._prefix}{hash_name}", field)
         return cast("str | None", await told(cast("Awaitable[Any]", call)))
+
+    async def _count(self, script: str, now_s: int, *arguments: str | int) -> Any:
+        return await self._run(script, ENTRY_MAX, counts.UNITS_MAX, now_s, *arguments)
 
     async def _run(self, script: str, *arguments: str | int) -> Any:
         # one key, so that a cluster sends the script where all keys of the prefix are

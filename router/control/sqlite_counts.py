@@ -338,7 +338,10 @@ def entries_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[
         " ORDER BY seq LIMIT ?",
         (seq, limit),
     )
-    return [Entry(*row[:5], Sums(*row[5:8]), row[8]) for row in rows]
+    return [
+        Entry(seq, route, cell, variant, kpi, Sums(n, total, squares), at_s)
+        for seq, route, cell, variant, kpi, n, total, squares, at_s in rows
+    ]
 
 
 def figures(connection: sqlite3.Connection, route: str) -> Figures:

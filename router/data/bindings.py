@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router.config.model import Shadow
+from router.data.exposures import Arms, arms_of
 from router.data.holding import Line, share_of
 from router.data.measures import Measures
 from router.data.mirror import Mirror
@@ -18,7 +19,6 @@ from router.data.trust import NONE, Numbered
 from router.http1.forwarded import VIA
 from router.messages import Decision, Prepare, Request
 from router.policies.base import HoldBounds
-from router.receipts import names_of
 from router.table import Route, Table
 
 SLICE: Final = 50
@@ -33,7 +33,6 @@ class VariantBinding:
     pool: BackendPool
     tally: Tally
     own_lines: bytes
-    receipt_names: bytes
     is_patient: bool
     """Something is to happen when no first byte comes for a while, other than the end."""
     measures: Measures | None
@@ -50,8 +49,8 @@ class RouteBinding:
     assign: Callable[[Request, float], Decision]
     variants: dict[str, VariantBinding]
     mirrors: tuple[Mirror, ...]
-    receipt_key: bytes
-    """Empty when the route gives no receipts."""
+    arms: Arms | None
+    """Where exposures are counted, and what gives receipts; None: the route needs neither."""
     is_idempotent: bool
     """Its requests may be acted on twice, whatever the method."""
     hold_bounds: HoldBounds | None
@@ -131,8 +130,10 @@ def bind(
     for route in table.routes:
         if route.index % SLICE == 0:
             yield snapshot
-        assignment = route.build_assignment(mint, asked.weights.get(route.name))
-        learns = route.options.learner() is not None
+        name = route.name
+        assignment = route.build_assignment(mint, asked.weights.get(name), asked.cells.get(name))
+        version = asked.versions.get(name, 0)
+        arms = arms_of(route, receipt_key, stats.exposures, stats.counters)
         variants = {
             item.name: _bind_variant(route, item.name, pools[item.name], stats)
             for item in route.options.variants()
@@ -147,9 +148,10 @@ def bind(
                 _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
                 for shadow in route.config.shadow
             ),
-            receipt_key=receipt_key if learns else b"",
+            arms=None if arms is None else arms.renewed(version),
             is_idempotent=route.config.idempotent,
             hold_bounds=share_of(route.options.hold_bounds, asked.workers),
+            weights_version=version,
         )
         binding.hold(line_of(route.name) if route.name in asked.held else None)
         snapshot.bindings.append(binding)
@@ -165,8 +167,7 @@ def _bind_variant(route: Route, name: str, pool: BackendPool, stats: WorkerStats
     tally = stats.tally(route.name, name)
     is_patient = pool.config.hedge is not None or pool.config.retry.per_try is not None
     measures = stats.measures(route.name, name) if route.options.is_measured else None
-    receipt_names = names_of(route.name, name)
-    return VariantBinding(name, pool, tally, own_lines, receipt_names, is_patient, measures)
+    return VariantBinding(name, pool, tally, own_lines, is_patient, measures)
 
 
 def _bind_mirror(

@@ -12,7 +12,7 @@ import logging
 from time import monotonic, time
 from typing import Final
 
-from router import logs, receipts
+from router import logs
 from router.data.asking import Asking
 from router.data.measures import End
 from router.data.stats import Tally
@@ -59,10 +59,8 @@ class Exchange(Asking):
         self.is_answering = True
         self._status = head.status
         self._end_attempts(is_answered=True)
-        variant = self.variant
-        if variant is not None and variant.measures is not None:
-            elapsed_s = monotonic() - self._started_s - self.held_s
-            variant.measures.observe_head(head.status, elapsed_s)
+        if self._exposure is not None or self.variant.measures is not None:  # type: ignore[union-attr]  # an answer is a variant's
+            self._observe_head(head)
         tunnel = Tunnel(self.downstream, upstream, self._on_tunnel_end)
         upstream.hand_over(tunnel)
         lines = (head.relayed, self._own_lines(), UPGRADE_LINES, b"\r\n", payload)
@@ -82,10 +80,8 @@ class Exchange(Asking):
         self._status = head.status
         if self._attempts is not None:
             self._end_attempts(is_answered=True)
-        variant = self.variant
-        if variant is not None and variant.measures is not None:
-            elapsed_s = monotonic() - self._started_s - self.held_s
-            variant.measures.observe_head(head.status, elapsed_s)
+        if self._exposure is not None or self.variant.measures is not None:  # type: ignore[union-attr]  # an answer is a variant's
+            self._observe_head(head)
         if self._head.is_http10:
             self._keep_alive = False
             start = head.relayed
@@ -110,6 +106,14 @@ class Exchange(Asking):
             self.finish()
         elif self.downstream.is_write_paused:  # perhaps since before there was a connection to stop
             self.on_client_paused()
+
+    def _observe_head(self, head: ResponseHead) -> None:
+        variant = self.variant
+        elapsed_s = monotonic() - self._started_s - self.held_s
+        if variant is not None and variant.measures is not None:
+            variant.measures.observe_head(head.status, elapsed_s)
+        if self._exposure is not None:
+            self._exposure.observe_head(head, elapsed_s)
 
     def on_body(self, payload: bytes, complete: bool) -> None:
         if complete:
@@ -136,19 +140,15 @@ class Exchange(Asking):
             self.upstream.resume_reading()
 
     def _own_lines(self) -> bytes:
-        variant, route, decision = self.variant, self._route, self._decision
-        assert variant and route and decision  # noqa: S101 - a response has a route
+        variant, decision = self.variant, self._decision
+        assert variant and decision  # noqa: S101 - a response has a route
         own = b"%bx-request-id: %b\r\n" % (variant.own_lines, self.request_id)
         if decision.set_cookie is not None:
             own += b"set-cookie: %b\r\n" % decision.set_cookie
-        if route.receipt_key and not self._has_overflowed:
-            own += b"x-router-receipt: %b\r\n" % receipts.issue(
-                route.receipt_key,
-                variant.receipt_names,
-                decision.propensity,
-                int(time()),
-                self.worker.next_nonce(),
-            )
+        if self._exposure is not None:
+            receipt = self._exposure.receipt(int(time()), self.worker.next_nonce())
+            if receipt:
+                own += b"x-router-receipt: %b\r\n" % receipt
         return own
 
     # 2. failure
@@ -245,6 +245,8 @@ class Exchange(Asking):
         tally.observe(self._status, elapsed_s)
         if variant is not None and variant.measures is not None:
             variant.measures.observe(self._status, elapsed_s - self.held_s, self._end)
+        if self._exposure is not None:
+            self._exposure.finish(self._status, elapsed_s - self.held_s, self._end)
         try:
             if self._copies is not None:
                 self._copies.send(self._head, self.request_id, self.is_request_complete)

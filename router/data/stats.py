@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any, Final
 
+from router.data.exposures import Book
 from router.data.measures import Measures
 from router.errors import Refusal
 from router.messages import LATENCY_BOUNDS_S, Stats
@@ -58,6 +59,7 @@ class WorkerStats:
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._measures: dict[tuple[str, str], Measures] = {}
+        self.exposures = Book()
         self.counters: Counter[tuple[str, ...]] = Counter()
         """(metric, *label values) -> increments. For what is rare; see `counters.COUNTERS`."""
 
@@ -92,4 +94,5 @@ class WorkerStats:
         counters += [[key[0], list(key[1:]), count] for key, count in self.counters.items()]
         self.counters.clear()
         measured = [row for item in self._measures.values() for row in item.take()]
-        return Stats(worker, ticket, requests, counters, gauges, endpoints or [], measured)
+        told = self.exposures.take()
+        return Stats(worker, ticket, requests, counters, gauges, endpoints or [], measured, *told)

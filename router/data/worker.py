@@ -284,11 +284,14 @@ class Worker:
     def _set_weights(self, message: Weights) -> None:
         for snapshot in self._snapshots():
             binding = snapshot.binding(message.route)
-            if binding is not None and message.version > binding.weights_version:
+            # weights that hardly differ have one version; messages come in order
+            if binding is not None and message.version >= binding.weights_version:
                 binding.weights_version = message.version
                 assignment = binding.route.build_assignment(
-                    lambda: secrets.token_hex(16), message.weights
+                    lambda: secrets.token_hex(16), message.weights, message.cells
                 )
+                if binding.arms is not None:
+                    binding.arms = binding.arms.renewed(message.version)
                 binding.assign = assignment.assign
                 binding.hold(self.holding.line(message.route) if message.is_held else None)
         if self.is_serving:

@@ -165,8 +165,8 @@ class Experiment:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Every cell, in order of name."""
-        return tuple(sorted({stratum.cell for stratum in self.weights}))
+        """Every cell in order of name; `""`, which has what no other has, last."""
+        return tuple(sorted({s.cell for s in self.weights}, key=lambda cell: (not cell, cell)))
 
     def strata(self, cell: str | None) -> tuple[Stratum, ...]:
         """Those of a cell in order of time, or all."""

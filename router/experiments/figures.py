@@ -8,19 +8,26 @@ _SPAN_LEAST = 2.0
 
 def value(kind: Kind, number: float) -> str:
     """A mean: a share in percent, else four digits."""
-    return percent(number) if kind is Kind.BINARY else f"{number:,.4g}"
+    return percent(number) if kind is Kind.BINARY else _digits(number)
 
 
 def change(kind: Kind, number: float) -> str:
     """A difference with its sign: of shares in percentage points."""
-    return f"{number * 100:+.3g} points" if kind is Kind.BINARY else f"{number:+,.4g}"
+    if kind is Kind.BINARY:
+        return f"{number * 100:+.3g} points"
+    return ("+" if number >= 0.0 else "") + _digits(number)
 
 
 def effect(kind: Kind, number: float) -> str:
     """An effect as it was declared."""
     if kind is Kind.BINARY:
         return f"{number * 100:.3g} points"
-    return percent(number) if kind is Kind.LOGNORMAL else f"{number:,.4g}"
+    return percent(number) if kind is Kind.LOGNORMAL else _digits(number)
+
+
+def _digits(number: float) -> str:
+    """Four digits, but all those before the point."""
+    return f"{number:,.0f}" if abs(number) >= 1000.0 else f"{number:.4g}"
 
 
 def percent(share: float) -> str:

@@ -22,9 +22,11 @@ from router.experiments.look import EFFECTIVE_LEAST
 
 
 def sentences(report: Report) -> Iterator[Sentence]:
-    """Everything there is to say: warnings first, then each KPI, then all of them."""
+    """Everything there is to say: of the split and the weights, of each KPI, of all of them."""
     yield from _about_the_split(report)
     yield from _about_weights(report)
+    if report.mismatch.is_flagged:
+        return
     for kpi in report.kpis:
         yield from _about_answers(report, kpi)
         yield from _about_means(report, kpi)
@@ -113,8 +115,6 @@ def _about_means(report: Report, kpi: KpiFacts) -> Iterator[Sentence]:
 
 def _about(report: Report, kpi: KpiFacts, cell: CellFacts, one: Comparison) -> Iterator[Sentence]:
     head, pair = _head(kpi, cell), f"{one.variant} and {report.control}"
-    if one.verdict is Verdict.INVALID:
-        return
     if one.has_changed:
         yield Sentence(
             Tone.WARNING,
@@ -227,8 +227,6 @@ def _about_segments(report: Report, kpi: KpiFacts) -> Iterator[Sentence]:
 
 
 def _about_guardrails(report: Report) -> Iterator[Sentence]:
-    if report.mismatch.is_flagged:
-        return
     winners = {
         one.variant
         for kpi in report.kpis

@@ -207,7 +207,13 @@ class BanditOptions(Options):
         reward = self._reward(reward or Reward())
         setup = Setup(
             algorithm=self._algorithm(reward),
-            shape=Shape(self._floor(), self.warm_up.newcomer, self.warm_up.rewards, self.max_step),
+            shape=Shape(
+                floor=self._floor(),
+                is_auto=self.min_share == "auto",
+                newcomer_share=self.warm_up.newcomer,
+                warm_up_rewards=self.warm_up.rewards,
+                max_step=self.max_step,
+            ),
             reward=reward,
             memory=self._memory(reward),
             limits=tuple(Limit(c.kpi, c.share, c.over) for c in self.constraints),

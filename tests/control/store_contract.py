@@ -7,12 +7,48 @@ from typing import Any
 import pytest
 
 from router.control import store as words
-from router.control.store import NO_FENCE, KeptRollout, Learned, Reward, Store
+from router.control import counts, sqlite_counts
+from router.control.counts import (
+    LAG_S,
+    UNIT_AGE_S,
+    Arm,
+    Claim,
+    Cohort,
+    Exposed,
+    Exposures,
+    Increments,
+    Item,
+    Measured,
+    Summed,
+    Value,
+)
+from router.control.store import NO_FENCE, KeptRollout, Learned, Store
+from router.experiments.sums import Sums
 from router.rollouts.state import Event
 
+ACCEPTED, DUPLICATE, LATE = Claim.ACCEPTED, Claim.DUPLICATE, Claim.LATE
+ARM = Arm("r", "v1", "", 1)
 
-def reward(nonce: str, issued_s: int = 1000, route: str = "r") -> Reward:
-    return Reward(nonce, route, "v1", 1.0, issued_s)
+
+def item(nonce: str, issued_s: int = 1000, route: str = "r", value: float = 1.0, **more: Any) -> Item:
+    """Feedback for the reward `click`."""
+    arm = more.pop("arm", Arm(route, "v1", "", 1))
+    values = more.pop("values", (Value("click", value, is_reward=True),))
+    return Item(arm, nonce, issued_s, values, **more)
+
+
+def exposures(requests: int = 1, **more: Any) -> Exposures:
+    return Exposures(more.pop("arm", ARM), requests, 2.0 * requests, **more)
+
+
+async def logged(store: Store, seq: int = 0) -> list[tuple[str, str, str, Sums]]:
+    """Entries of the log without number and time."""
+    found = await store.entries_after(seq, 1000)
+    return [(one.route, one.variant, one.kpi, one.sums) for one in found]
+
+
+async def summed(store: Store, kpi: str = "click", arm: Arm = ARM) -> Summed | None:
+    return (await store.figures(arm.route)).summed.get((kpi, arm))
 
 
 def kept(revision: int, route: str = "r", **state: Any) -> KeptRollout:
@@ -38,22 +74,179 @@ class StoreContract:
         raise NotImplementedError
         yield
 
-    # rewards and dumps
+    # feedback
 
-    async def test_a_nonce_is_claimed_once_and_numbers_rise(self, store: Store) -> None:
-        first = await store.claim([reward("a"), reward("b"), reward("a")])
-        second = await store.claim([reward("b"), reward("c")])
-        assert first[0] is not None and first[1] is not None and second[1] is not None
-        assert (first[2], second[0]) == (None, None)
-        assert first[0] < first[1] < second[1]
+    async def test_a_receipt_counts_once_for_each_kpi(self, store: Store) -> None:
+        first = await store.claim([item("a"), item("b"), item("a")], 1001)
+        second = await store.claim([item("b"), item("c")], 1001)
+        assert (first, second) == ([ACCEPTED, ACCEPTED, DUPLICATE], [DUPLICATE, ACCEPTED])
+        other = item("a", values=(Value("revenue", 5.0),))
+        assert await store.claim([other, other], 1002) == [ACCEPTED, DUPLICATE]
+        assert (await summed(store)) == Summed(Sums(3, 3.0, 3.0), 3)
+        assert (await summed(store, "revenue")) == Summed(Sums(1, 5.0, 25.0), 1)
 
-    async def test_rewards_after_a_number_come_in_order_and_of_one_route(
+    async def test_a_key_of_the_sender_counts_once_whatever_the_receipt(self, store: Store) -> None:
+        items = [item("a", key="order-1"), item("b", key="order-1"), item("b", key="order-2")]
+        assert await store.claim(items, 1001) == [ACCEPTED, DUPLICATE, ACCEPTED]
+        elsewhere = item("c", route="other", key="order-1")
+        assert await store.claim([elsewhere, item("d", key="order-2")], 1002) == [ACCEPTED, DUPLICATE]
+
+    async def test_an_item_counts_whole_or_not_at_all(self, store: Store) -> None:
+        both = (Value("click", 1.0, is_reward=True), Value("revenue", 5.0))
+        await store.claim([item("a")], 1001)
+        assert await store.claim([item("a", values=both)], 1001) == [DUPLICATE]
+        assert await summed(store, "revenue") is None
+        assert await store.claim([item("b", values=both)], 1001) == [ACCEPTED]
+        assert await summed(store, "revenue") == Summed(Sums(1, 5.0, 25.0), 1)
+
+    async def test_the_log_has_rewards_in_order_and_nothing_else(self, store: Store) -> None:
+        report_only = item("z", values=(Value("revenue", 5.0),))
+        await store.claim([item("a"), item("b", route="q"), item("c", value=0.5), report_only], 1001)
+        await store.claim([item("d")], 1002)
+        found = await store.entries_after(0, 1000)
+        assert [one.seq for one in found] == sorted({one.seq for one in found})
+        assert [one.at_s for one in found] == [1001, 1001, 1002]
+        assert await logged(store) == [
+            ("r", "v1", "click", Sums(2, 1.5, 1.25)),
+            ("q", "v1", "click", Sums(1, 1.0, 1.0)),
+            ("r", "v1", "click", Sums(1, 1.0, 1.0)),
+        ]
+        assert await logged(store, found[1].seq) == [("r", "v1", "click", Sums(1, 1.0, 1.0))]
+        assert len(await store.entries_after(0, 2)) == 2
+
+    async def test_entries_are_small_enough_to_see_a_change_in(self, store: Store) -> None:
+        await store.claim([item(f"{n}") for n in range(120)], 1001)
+        assert [sums.n for *_, sums in await logged(store)] == [50, 50, 20]
+
+    async def test_numbers_come_back_as_they_went(self, store: Store) -> None:
+        value = 0.1 + 0.2
+        arm = Arm("r", "v1", "country=AU,plan=other", 4_000_000_000)
+        await store.claim([item("a", value=value, arm=arm)], 1001)
+        assert await summed(store, arm=arm) == Summed(Sums(1, value, value * value), 1)
+        entry = (await store.entries_after(0, 10))[0]
+        assert (entry.cell, entry.sums) == (arm.cell, Sums(1, value, value * value))
+
+    async def test_purge_forgets_old_feedback_and_refuses_its_receipts(self, store: Store) -> None:
+        await store.claim([item("old", 1000), item("new", 2000)], 2000)
+        assert await store.purge(1500) == 1
+        assert store.horizon_s == 1001
+        assert await store.claim([item("new", 2000)], 2001) == [DUPLICATE]
+        assert await store.purge(1500) == 0
+
+    async def test_purge_keeps_what_no_dump_has_yet_and_what_is_recent(self, store: Store) -> None:
+        await store.claim([item("a", 1000)], 1000)
+        counted = (await store.entries_after(0, 10))[-1].seq
+        await store.claim([item("b", 1000)], 1000)
+        await store.save([Learned("r", "bandit", {}, counted)])
+        await store.purge(1001)
+        assert len(await store.entries_after(0, 10)) == 2
+        await store.purge(1001 + LAG_S)
+        assert [one.seq for one in await store.entries_after(0, 10)] == [counted + 1]
+        await store.purge(1001 + counts.ENTRY_AGE_S)
+        assert await store.entries_after(0, 10) == []
+
+    # cohorts
+
+    async def test_a_cohort_matures_once_with_silence_as_it_counts(self, store: Store) -> None:
+        cohort = Cohort(2000, 0.0)
+        told = exposures(10, cohorts=(("click", cohort),), reward="click")
+        await store.merge(Increments("a", 1, (told,)), 1000)
+        value = Value("click", 1.0, True, cohort)
+        await store.claim([item("a", values=(value,)), item("b", values=(value,))], 1500)
+        assert await store.mature(1999) == 0
+        assert (await logged(store), await summed(store)) == ([], None)
+        assert [await store.mature(2000), await store.mature(2000), await store.mature(2001)] == [
+            1, 0, 0,
+        ]  # fmt: skip
+        assert await logged(store) == [("r", "v1", "click", Sums(10, 2.0, 2.0))]
+        assert await summed(store) == Summed(Sums(10, 2.0, 2.0), 2)
+
+    async def test_what_belongs_to_a_cohort_that_has_matured_is_late(self, store: Store) -> None:
+        values = (Value("click", 1.0, True, Cohort(2000, 0.0)),)
+        await store.mature(2000)
+        assert await store.claim([item("a", values=values)], 2000) == [LATE]
+        assert await store.claim([item("a")], 2000) == [ACCEPTED]
+
+    async def test_silence_may_count_as_something(self, store: Store) -> None:
+        cohort = Cohort(2000, -0.5)
+        told = exposures(3, cohorts=(("click", cohort),))
+        await store.merge(Increments("a", 1, (told,)), 1000)
+        await store.claim([item("a", values=(Value("click", 2.0, False, cohort),))], 1500)
+        await store.mature(2000)
+        assert await summed(store) == Summed(Sums(3, 1.0, 4.5), 1)
+        assert await logged(store) == []
+
+    # exposures and units
+
+    async def test_increments_of_a_router_are_merged_once(self, store: Store) -> None:
+        measured = Measured(ARM, "latency", Sums(3, 0.75, 0.3125), is_reward=True)
+        for number in (1, 1, 2, 1):
+            await store.merge(Increments("a", number, (exposures(3),), (measured,)), 1000)
+        await store.merge(Increments("b", 1, (exposures(3),)), 1000)
+        figures = await store.figures("r")
+        assert figures.exposed == {ARM: Exposed(9, 18.0, 0)}
+        assert await summed(store, "latency") == Summed(Sums(6, 1.5, 0.625), 6)
+        assert [kpi for _, _, kpi, _ in await logged(store)] == ["latency"] * 2
+
+    async def test_a_unit_is_counted_once_with_the_arm_it_got_first(self, store: Store) -> None:
+        other = Arm("r", "v2", "", 2)
+        first = exposures(2, units=("u1", "u2"), is_sticky=True)
+        then = exposures(2, arm=other, units=("u2", "u3"), is_sticky=True)
+        await store.merge(Increments("a", 1, (first, then)), 1000)
+        await store.merge(Increments("a", 2, (first,)), 1000)
+        exposed = (await store.figures("r")).exposed
+        assert (exposed[ARM], exposed[other]) == (Exposed(4, 8.0, 2), Exposed(2, 4.0, 1))
+
+    async def test_sums_of_units_are_of_what_each_brought_in_all(self, store: Store) -> None:
+        for nonce, unit, value in (("a", "u1", 2.0), ("b", "u1", 3.0), ("c", "u2", 1.0)):
+            values = (Value("revenue", value),)
+            await store.claim([item(nonce, unit=unit, values=values)], 1001)
+        assert await summed(store, "revenue") == Summed(Sums(2, 6.0, 26.0), 2)
+        assert (await store.figures("r")).exposed[ARM].units == 2
+
+    async def test_a_unit_whose_silence_counts_is_in_the_sums_from_its_first_exposure(
         self, store: Store
     ) -> None:
-        numbers = await store.claim([reward("a"), reward("b", route="other"), reward("c")])
-        assert numbers[0] is not None
-        assert await store.rewards_after("r", numbers[0]) == [(numbers[2], reward("c"))]
-        assert len(await store.rewards_after("r", 0)) == 2
+        silences = (("click", 0.25),)
+        told = exposures(2, units=("u1", "u2"), silences=silences, is_sticky=True)
+        await store.merge(Increments("a", 1, (told,)), 1000)
+        assert await summed(store) == Summed(Sums(2, 0.5, 0.125), 0)
+        await store.claim([item("a", unit="u1", silences=silences)], 1001)
+        assert await summed(store) == Summed(Sums(2, 1.25, 1.0625), 1)
+
+    async def test_units_beyond_the_most_are_counted_and_not_tracked(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in (counts, sqlite_counts):
+            monkeypatch.setattr(module, "UNITS_MAX", 2)
+        told = exposures(3, units=("u1", "u2", "u3"), is_sticky=True)
+        await store.merge(Increments("a", 1, (told,)), 1000)
+        await store.claim([item("a", unit="u4"), item("b", unit="u1")], 1001)
+        figures = await store.figures("r")
+        assert (figures.exposed[ARM].units, figures.untracked) == (2, 2)
+        assert await summed(store) == Summed(Sums(1, 1.0, 1.0), 1)
+        assert [sums.n for *_, sums in await logged(store)] == [2]
+
+    async def test_units_of_long_ago_are_forgotten_and_their_sums_are_not(
+        self, store: Store
+    ) -> None:
+        told = exposures(1, units=("u1",), is_sticky=True)
+        await store.merge(Increments("a", 1, (told,)), 1000)
+        await store.purge(1001 + UNIT_AGE_S)
+        await store.merge(Increments("a", 2, (told,)), 1000)
+        assert (await store.figures("r")).exposed[ARM].units == 2
+
+    async def test_weights_are_a_new_version_when_they_moved(self, store: Store) -> None:
+        def weights(share: float) -> dict[str, dict[str, float]]:
+            return {"": {"v1": share, "v2": 1 - share}}
+
+        found = [await store.version("r", weights(s)) for s in (0.5, 0.505, 0.6, 0.6, 0.5)]
+        assert found == [1, 1, 2, 2, 3]
+        assert await store.version("q", weights(0.5)) == 1
+        assert await store.version("r", {**weights(0.5), "au": {"v1": 1.0}}) == 4
+        assert (await store.figures("r")).versions[2] == weights(0.6)
+
+    # dumps and texts
 
     async def test_the_last_dump_of_a_route_and_kind_is_loaded(self, store: Store) -> None:
         assert await store.load("r", "bandit") is None
@@ -66,17 +259,10 @@ class StoreContract:
         assert await store.setdefault("receipt_key", "k1") == "k1"
         assert await store.setdefault("receipt_key", "k2") == "k1"
 
-    async def test_purge_forgets_old_rewards_but_none_that_no_dump_has_yet(
-        self, store: Store
-    ) -> None:
-        rewards = [reward("old", 1000), reward("new", 2000), reward("uncounted", 1000)]
-        numbers = await store.claim(rewards)
-        assert numbers[1] is not None
-        await store.save([Learned("r", "bandit", {}, numbers[1])])
-        assert await store.purge(1500) == 1
-        assert store.horizon_s == 1001
-        assert await store.claim(rewards[1:]) == [None, None]
-        assert await store.purge(1500) == 0
+    async def test_the_last_text_put_under_a_name_stays(self, store: Store) -> None:
+        await store.put("looks r", "one")
+        await store.put("looks r", "two")
+        assert await store.setdefault("looks r", "three") == "two"
 
     # rollouts
 

@@ -324,6 +324,23 @@ async def test_the_judge_gets_seconds_of_all_routers_and_each_step_is_begun(
     assert (judge.steps, router.rollout.state.in_step) == (1, 0)
 
 
+async def test_before_the_first_step_the_guard_learns_what_the_old_variant_is_like(
+    router: Router, judges: list[FakeJudge]
+) -> None:
+    await router.begin(config_of(canary(guard={}, start="manual")))
+    judge = judges[-1]
+    router.measured(3, variant="v1")
+    router.measured(2, variant="v2")
+    await router.run(2)
+    assert {variant for block in judge.blocks for variant in block} == {"v1"}
+    await router.act(Action.PROMOTE)
+    router.measured(2, variant="v2")
+    await router.run(2)
+    assert router.phase == (Phase.PROGRESSING, 0)
+    assert judges[-1] is judge
+    assert {variant for block in judge.blocks for variant in block} == {"v1", "v2"}
+
+
 async def test_an_ejection_counts_against_its_variant(
     router: Router, judges: list[FakeJudge]
 ) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from router.control.sqlite_store import SqliteStore
-from router.control.store import Learned, Reward, Store, open_store
+from router.control.counts import Item
+from router.control.store import Learned, Store, open_store
 from router.errors import StartError, StateError
-from tests.control.store_contract import StoreContract, event, kept, reward
+from tests.control.store_contract import ACCEPTED, DUPLICATE, StoreContract, event, item, kept
 
 
 class TestMemory(StoreContract):
@@ -36,15 +37,16 @@ def modes_in(directory: Path) -> set[int]:
 async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/deep/state.db"
     store = await open_store(url)
-    await store.claim([reward("a"), reward("b")])
+    await store.claim([item("a")], 1001)
+    await store.claim([item("b")], 1001)
     await store.save([Learned("r", "bandit", {"version": 1}, 1)])
     assert await store.setdefault("receipt_key", "k1") == "k1"
     written = await store.keep_rollout(kept(1), 1, [event("step")])
     await store.close()
     again = await open_store(url)
     assert await again.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
-    assert await again.rewards_after("r", 1) == [(2, reward("b"))]
-    assert await again.claim([reward("a")]) == [None]
+    assert [entry.seq for entry in await again.entries_after(1, 10)] == [2]
+    assert await again.claim([item("a")], 1002) == [DUPLICATE]
     assert await again.setdefault("receipt_key", "k2") == "k1"
     assert await again.rollout("r") == kept(1)
     assert await again.events() == written
@@ -54,18 +56,16 @@ async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> Non
 async def test_memory_forgets(tmp_path: Path) -> None:
     for _ in range(2):
         store = await open_store("memory:")
-        assert await store.claim([reward("a")]) != [None]
+        assert await store.claim([item("a")], 1001) == [ACCEPTED]
         await store.close()
 
 
 async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/state.db"
     store = await open_store(url)
-    await store.claim([reward("a", 1400), reward("b", 1300)])
-    await store.save([Learned("r", "bandit", {}, 2)])
+    await store.claim([item("a", 1400), item("b", 1300)], 1400)
     await store.purge(1500)
-    await store.claim([reward("c", 1000)])
-    await store.save([Learned("r", "bandit", {}, 3)])
+    await store.claim([item("c", 1000)], 1500)
     await store.purge(1400)
     assert store.horizon_s == 1401
     await store.close()
@@ -76,8 +76,7 @@ async def test_the_horizon_never_goes_back_and_outlives_a_restart(tmp_path: Path
 
 async def test_a_purge_by_a_clock_that_jumped_ahead_refuses_nothing_that_comes_later() -> None:
     store = await open_store("memory:")
-    await store.claim([reward("a", 1000)])
-    await store.save([Learned("r", "bandit", {}, 1)])
+    await store.claim([item("a", 1000)], 1000)
     assert await store.purge(90_000) == 1
     assert await store.purge(90_000) == 0
     assert store.horizon_s == 1001
@@ -86,7 +85,7 @@ async def test_a_purge_by_a_clock_that_jumped_ahead_refuses_nothing_that_comes_l
 
 async def test_the_file_holds_a_key_so_only_its_owner_may_read_it(tmp_path: Path) -> None:
     store = await open_store(f"sqlite://{tmp_path}/state.db")
-    await store.claim([reward("a")])
+    await store.claim([item("a")], 1001)
     modes = modes_in(tmp_path)
     await store.close()
     assert modes == {0o600}
@@ -111,7 +110,7 @@ async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     connection.commit()
     connection.close()
-    with pytest.raises(StartError, match="its schema version is 99, expected 2"):
+    with pytest.raises(StartError, match="its schema version is 99, expected 3"):
         await open_store(f"sqlite://{tmp_path}/state.db")
 
 
@@ -142,7 +141,9 @@ async def test_a_file_of_the_first_version_keeps_what_is_in_it_and_takes_rollout
     for revision in (1, 2):  # the second time it is of today's version
         store = await open_store(f"sqlite://{tmp_path}/state.db")
         assert await store.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
-        assert await store.rewards_after("r", 1) == [(2, reward("b"))]
+        left = [entry for entry in await store.entries_after(1, 10) if entry.route]
+        assert [(one.seq, one.variant, one.sums.dump()) for one in left] == [(2, "v1", [1, 1.0, 1.0])]
+        assert await store.claim([item("a")], 1001) == [DUPLICATE]
         assert await store.setdefault("receipt_key", "k2") == "k1"
         assert store.horizon_s == 900
         assert await store.keep_rollout(kept(revision), 1, [event("step")]) is not None
@@ -164,10 +165,10 @@ async def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> 
 
 async def test_a_failed_transaction_leaves_nothing_behind(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "state.db")
-    bad = Reward("x", "r", "v1", 1.0, None)  # type: ignore[arg-type]  # breaks a NOT NULL column
+    bad: Item = item("x", None)  # type: ignore[arg-type]  # breaks a NOT NULL column
     with pytest.raises(StateError, match="NOT NULL"):
-        await store.claim([reward("a"), bad])
-    assert None not in await store.claim([reward("a")])
+        await store.claim([item("a"), bad], 1001)
+    assert await store.claim([item("a")], 1001) == [ACCEPTED]
     await store.close()
 
 
@@ -175,17 +176,18 @@ async def test_a_closed_store_says_so() -> None:
     store = await open_store("memory:")
     await store.close()
     with pytest.raises(StateError, match="closed"):
-        await store.claim([reward("a")])
+        await store.claim([item("a")], 1001)
 
 
 @pytest.mark.process
 async def test_an_accepted_reward_outlives_a_kill(tmp_path: Path) -> None:
     script = """
 import asyncio, os, signal, sys
-from router.control.store import Reward, open_store
+from router.control.store import open_store
+from tests.control.store_contract import item
 async def main():
     store = await open_store("sqlite://" + sys.argv[1])
-    await store.claim([Reward("a", "r", "v1", 1.0, 1000)])
+    await store.claim([item("a")], 1001)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -193,5 +195,5 @@ asyncio.run(main())
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(database))
     assert await process.wait() == -9
     store = await open_store(f"sqlite://{database}")
-    assert [number for number, _ in await store.rewards_after("r", 0)] == [1]
+    assert [entry.seq for entry in await store.entries_after(0, 10)] == [1]
     await store.close()

@@ -51,7 +51,9 @@ def test_a_mean_weighs_each_value_by_one_over_its_propensity() -> None:
 
 
 def test_what_came_at_share_zero_counts_nowhere() -> None:
-    assert mean_of(Kind.BINARY, {ONE: bits(9, 9), TWO: bits(4, 1)}, {ONE: 0.0, TWO: 1.0}).value == 0.25
+    assert (
+        mean_of(Kind.BINARY, {ONE: bits(9, 9), TWO: bits(4, 1)}, {ONE: 0.0, TWO: 1.0}).value == 0.25
+    )
     nothing = mean_of(Kind.BINARY, {ONE: bits(9, 9)}, {ONE: 0.0})
     assert (nothing.n, nothing.effective, nothing.variance) == (0, 0.0, math.inf)
 
@@ -110,7 +112,7 @@ def test_under_weights_that_follow_the_rewards_only_the_plain_mean_is_biased() -
         results = {ONE: first, TWO: second}
         plain.append((first + second).mean)
         weighted.append(mean_of(Kind.BINARY, results, {ONE: 0.1, TWO: share}).value)
-    assert np.mean(plain) < 0.48
+    assert np.mean(plain) < 0.49
     assert np.mean(weighted) == pytest.approx(0.5, abs=0.004)  # four standard errors
 
 

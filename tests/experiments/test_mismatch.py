@@ -73,7 +73,9 @@ def test_variants_may_come_and_go() -> None:
 
 
 def test_shares_need_not_sum_to_one() -> None:
-    assert e_value([Split({"a": 10, "b": 30}, {"a": 1.0, "b": 3.0})]) == e_value([split(10, 30, 0.25)])
+    assert e_value([Split({"a": 10, "b": 30}, {"a": 1.0, "b": 3.0})]) == e_value(
+        [split(10, 30, 0.25)]
+    )
 
 
 def test_no_evidence_is_one_and_endless_evidence_is_finite() -> None:

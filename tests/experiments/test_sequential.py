@@ -104,7 +104,7 @@ def test_a_block_is_expected_to_gain_nothing_if_there_is_no_difference(theta: fl
         chance = stats.binom.pmf(a, na, theta) * stats.binom.pmf(b, nb, theta)
         expected += chance * math.exp(test.log_e)
     assert expected <= 1.0 + 1e-12
-    assert expected > 0.3  # it is a bet, not a constant
+    assert expected > 0.2  # it is a bet, not nothing
 
 
 def test_a_difference_is_found_exactly_and_by_either_side() -> None:
