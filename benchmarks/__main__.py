@@ -1,4 +1,4 @@
-"""The command line: `compare`, `startup`, `reload`, `failover`, `canary`."""
+"""The command line: `compare`, `startup`, `reload`, `failover`, `canary`, `bandits`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import compare, machine, peers, reload, report, startup, workload, wrk
+from benchmarks.bandits import main as bandits
 from benchmarks.canary import main as canary
 from benchmarks.errors import BenchmarkError
 from benchmarks.failover import main as failover
@@ -40,9 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     tested = commands.add_parser("experiments", help="how often reports are wrong, how soon right")
     tested.add_argument("--seeds", type=int, default=2000, help="simulated experiments a row")
     tested.add_argument("--json", type=Path, metavar="FILE", help="write every row there")
+    six = commands.add_parser("bandits", help="what bandits lose, simulated, beside libraries")
+    six.add_argument("--seeds", type=int, default=100, help="of each figure, from 2")
+    six.add_argument("--library-seeds", type=int, default=50, help="of the other libraries'")
+    six.add_argument("--speed", action="store_true", help="only what working out weights costs")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
-    for command in (one, two, three, four, five):
+    for command in (one, two, three, four, five, six):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     return parser
 
@@ -93,6 +98,8 @@ def main() -> int:
     try:
         if args.command == "canary":
             return canary.main(args, _say)
+        if args.command == "bandits":
+            return bandits.main(args, _say)
         if args.command == "experiments":
             from benchmarks import experiments  # here: it alone needs numpy
 

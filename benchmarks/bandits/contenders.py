@@ -6,7 +6,6 @@ only epsilon-greedy and Thompson sampling: its UCB drops its bonus over a distri
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.bandits.environments import Policy, drawn
@@ -17,7 +16,7 @@ from router.policies.bandit import BanditOptions
 class Ours:
     """The learner behind `type: bandit`."""
 
-    def __init__(self, arms: int, seed: int, **options: Any) -> None:
+    def __init__(self, arms: int, **options: Any) -> None:
         self._names = [f"v{arm}" for arm in range(arms)]
         variants = [{"backend": name} for name in self._names]
         document = {"type": "bandit", "variants": variants, **options}
@@ -57,16 +56,11 @@ class Mabwiser:
 
 
 class River:
-    """One of River's policies, by its class name."""
+    """One of River's policies."""
 
-    def __init__(self, arms: int, seed: int, name: str) -> None:
-        from river import bandit, proba
-
+    def __init__(self, arms: int, policy: Any) -> None:
         self._arms = list(range(arms))
-        if name == "ThompsonSampling":
-            self._policy = bandit.ThompsonSampling(reward_obj=proba.Beta(), seed=seed)
-        else:
-            self._policy = bandit.EpsilonGreedy(epsilon=0.1, seed=seed)
+        self._policy = policy
 
     def choose(self, count: int, generator: random.Random) -> list[int]:
         return [self._policy.pull(self._arms) for _ in range(count)]
@@ -74,16 +68,6 @@ class River:
     def learn(self, rewards: list[tuple[int, float]]) -> None:
         for arm, reward in rewards:
             self._policy.update(arm, int(reward))
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """`build(arms, seed)` gives a fresh one. `is_reference`: plain Thompson, to be beaten where
-    something changes."""
-
-    name: str
-    build: Callable[[int, int], Policy]
-    is_ours: bool = False
 
 
 def _thompson(policies: Any) -> Any:
@@ -98,16 +82,30 @@ def _greedy(policies: Any) -> Any:
     return policies.EpsilonGreedy(epsilon=0.1)
 
 
+def _river_thompson(arms: int, seed: int) -> Policy:
+    from river import bandit, proba
+
+    return River(arms, bandit.ThompsonSampling(reward_obj=proba.Beta(), seed=seed))
+
+
+def _river_greedy(arms: int, seed: int) -> Policy:
+    from river import bandit
+
+    return River(arms, bandit.EpsilonGreedy(epsilon=0.1, seed=seed))
+
+
+Build = Callable[[int, int], Policy]
+"""Number of arms, seed -> a fresh one."""
 OURS: Final = "pointsman"
 MABWISER_THOMPSON: Final = "mabwiser thompson"
 RIVER_THOMPSON: Final = "river thompson"
-CONTENDERS: Final = {
-    OURS: lambda arms, seed: Ours(arms, seed),
+CONTENDERS: Final[dict[str, Build]] = {
+    OURS: lambda arms, seed: Ours(arms),
     MABWISER_THOMPSON: lambda arms, seed: Mabwiser(arms, seed, _thompson),
     "mabwiser ucb1": lambda arms, seed: Mabwiser(arms, seed, _ucb1),
     "mabwiser epsilon .1": lambda arms, seed: Mabwiser(arms, seed, _greedy),
-    RIVER_THOMPSON: lambda arms, seed: River(arms, seed, "ThompsonSampling"),
-    "river epsilon .1": lambda arms, seed: River(arms, seed, "EpsilonGreedy"),
+    RIVER_THOMPSON: _river_thompson,
+    "river epsilon .1": _river_greedy,
 }
 
 

@@ -5,6 +5,7 @@ Every contender has one setting, its defaults, in every environment.
 """
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -50,7 +51,7 @@ class Found:
     @property
     def error(self) -> float:
         """Standard error of the mean."""
-        return statistics.stdev(self.regrets) / len(self.regrets) ** 0.5
+        return statistics.stdev(self.regrets) / math.sqrt(len(self.regrets))
 
     @property
     def p95(self) -> float:
@@ -110,9 +111,7 @@ def _one(name: str, environment: str, delay: int, seed: int) -> float:
 
 
 def _print_speed(speeds: list[speed.Speed]) -> list[str]:
-    rows = [
-        [one.case, f"{one.one_s * 1e3:.3f} ms", f"{one.all_s * 1e3:.0f} ms"] for one in speeds
-    ]
+    rows = [[one.case, f"{one.one_s * 1e3:.3f} ms", f"{one.all_s * 1e3:.0f} ms"] for one in speeds]
     print(table(["5 arms", "one route", f"{ROUTES} routes"], rows))
     slowest = max(speeds, key=lambda one: one.all_s)
     missed = []
@@ -185,9 +184,7 @@ def _against(case: Case, found: dict[str, Found]) -> str:
     return f"{'ok' if distance <= slack else 'MISSED'}: {distance:+.0f} (± {slack:.0f}) to {name}"
 
 
-def _document(
-    facts: dict[str, str], speeds: list[speed.Speed], results: Results
-) -> dict[str, Any]:
+def _document(facts: dict[str, str], speeds: list[speed.Speed], results: Results) -> dict[str, Any]:
     return {
         "facts": facts,
         "speed": {one.case: {"one_s": one.one_s, "all_s": one.all_s} for one in speeds},

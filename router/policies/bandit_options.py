@@ -49,7 +49,7 @@ class ChangeOptions(Model):
 
     window: Annotated[int, Field(strict=True, ge=10 * CHUNK_REWARDS, le=20_000)] = 2000
     """How many of a variant's latest rewards are searched."""
-    z: Annotated[float, Field(ge=2.0, le=20.0)] = 4.1
+    z: Annotated[float, Field(ge=2.0, le=20.0)] = 3.8
     """Standard deviations between before and after."""
     min: Count = 30
     """Fewest rewards before and after."""
