@@ -302,7 +302,7 @@ def rows(seeds: int) -> Iterator[Row]:
     """The table, each row as soon as it is known. A bandit's experiments are a fifth as many."""
     parts: Sequence[tuple[Callable[[int], Iterator[Row]], int]] = (
         (_false_alarms, seeds),
-        (_detection, seeds // 2),
+        (_detection, seeds),
         (_splits, seeds),
         (_bandits, seeds // 5),
     )

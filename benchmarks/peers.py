@@ -77,7 +77,13 @@ NGINX: Final = Peer(
     "nginx", "nginx", ("-p", "@DIR@", "-c", "@DIR@/nginx.conf"), ("-v",), "apt install nginx-light"
 )
 
+PLAIN: Final = replace(
+    POINTSMAN, name="plain", arguments=("-m", "router", "serve", "@DIR@/plain.yaml")
+)
+"""Pointsman without what the workload is about."""
+
 PEERS: Final = (
+    PLAIN,
     NGINX,
     Peer("haproxy", "haproxy", ("-db", "-f", "@DIR@/haproxy.cfg"), ("-v",), "apt install haproxy"),
     Peer(

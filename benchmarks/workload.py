@@ -136,6 +136,8 @@ WORKLOADS: Final = (
         users=4096,
         ports=100,
     ),
+    # the same route with and without receipts: see the ratio of the two
+    Workload("receipts", "receipts", ("plain",), request="request.http", users=4096),
     Workload("tls", "tls", ("nginx", "haproxy"), request="request.http", is_tls=True),
     Workload(
         "tls-handshakes",

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_restart(commands)
     _add_actions(commands)
     _add_explain(commands)
+    _add_report(commands)
     _add_demo(commands)
     return parser
 
@@ -124,6 +125,14 @@ def _add_explain(commands: "Commands") -> None:
     explain.add_argument("--client-ip", default="127.0.0.1", metavar="ADDRESS")
     explain.add_argument("--json", action="store_true")
     explain.set_defaults(run=_explain)
+
+
+def _add_report(commands: "Commands") -> None:
+    report = commands.add_parser("report", help="say what an experiment shows, and what not yet")
+    report.add_argument("route", metavar="ROUTE")
+    report.add_argument("--json", action="store_true", help="every figure, for programs")
+    report.add_argument("--admin", default=DEFAULT_ADMIN, metavar="URL")
+    report.set_defaults(run=_report)
 
 
 def _add_demo(commands: "Commands") -> None:
@@ -258,6 +267,22 @@ def _restart(options: argparse.Namespace) -> int:
 def _token() -> str | None:
     """The admin API's token, from the environment: the command line is there for all to see."""
     return os.environ.get("POINTSMAN_ADMIN_TOKEN") or None
+
+
+def _report(options: argparse.Namespace) -> int:
+    import json
+    from urllib.parse import quote
+
+    from router.control.client import ask
+    from router.logs import escaped
+
+    document = ask(options.admin, "GET", f"/routes/{quote(options.route, safe='')}/report")
+    text = str(document.pop("markdown", ""))
+    if options.json:
+        print(json.dumps(document, indent=2))
+    else:  # names in it came over the network
+        print("\n".join(escaped(line) for line in text.splitlines()))
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -95,7 +95,12 @@ def parse_share(value: object) -> float:
     return share
 
 
-def _regex(value: str) -> str:
+def parse_regex(value: str) -> str:
+    """`value` as it is.
+
+    Raises:
+        ValueError: it is no regular expression.
+    """
     try:
         re.compile(value.encode("utf-8"))
     # OverflowError: a repeat count past 2**32. RecursionError: nested too deeply.
@@ -170,5 +175,5 @@ Share = Annotated[
 ]
 """0..1."""
 
-Regex = Annotated[str, AfterValidator(_regex)]
+Regex = Annotated[str, AfterValidator(parse_regex)]
 """A regular expression over bytes."""

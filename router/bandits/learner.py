@@ -95,13 +95,13 @@ class Bandit:
             self._limits.observe(kpi, variant, n, bad)
 
     def tick(self, elapsed_s: float) -> bool:
-        before = self.weights()
         has_moved = self._limits.tick(elapsed_s)
         for arms in self._cells.values():
             for evidence in arms.values():
                 has_moved |= evidence.tick(elapsed_s)
-        has_moved |= self._setup.shape.max_step is not None and before != self._before
-        self._before = before
+        if self._setup.shape.max_step is not None and not self._setup.is_frozen:
+            before, self._before = self._before, self.weights()
+            has_moved |= before != self._before
         if has_moved:
             self._weights = None
         return has_moved

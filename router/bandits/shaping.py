@@ -11,12 +11,12 @@ from typing import Final
 
 from router.bandits.arms import Pulls, Reward
 
-AUTO_EXPOSURES: Final = 50_000
+AUTO_EXPOSURES: Final = 100_000
 """Exposures in which an automatic floor gives an arm the n rewards that tell it from the best by
 one standard error, n = variance / gap^2. A floor costs gap x share x exposures: one of 2 % whatever
 the gap costs more than all learning where an arm is clearly worse (`python -m benchmarks bandits`).
 """
-AUTO_LEAST: Final = 0.01
+AUTO_LEAST: Final = 0.005
 """The least automatic floor, of the greatest one."""
 
 

@@ -78,8 +78,7 @@ def _reward(policy: Any, kpis: Any, path: Path) -> Iterator[Finding]:
     reward = policy.get("reward", "reward")
     if isinstance(kpis, dict) and kpis and isinstance(reward, str) and reward not in kpis:
         place = (*path, "reward") if "reward" in policy else path
-        hint = nearest(reward, kpis) or f"set reward to one of {', '.join(map(str, kpis))}"
-        yield Finding(place, f"nothing declares a KPI named {reward!r}", hint)
+        yield Finding(place, f"nothing declares a KPI named {reward!r}", nearest(reward, kpis))
 
 
 def _unreached(policy: Any, path: Path) -> Iterator[Finding]:

@@ -83,8 +83,8 @@ class Kpi(Model):
             raise ValueError(f"{self.source} is 0 or 1, so its type is binary")
         if self.is_fed_back and self.bounds is None and not self.is_binary:
             raise ValueError(
-                f"{self.type} feedback needs bounds, like bounds: [1, 1000], so that one wrong value "
-                "cannot decide"
+                f"{self.type} feedback needs bounds, like bounds: [1, 1000], so that one wrong "
+                "value cannot decide"
             )
         if self.is_lognormal and self.bounds is not None and self.bounds[0] <= 0:
             raise ValueError("a lognormal KPI is above 0, so the first of bounds is above 0 too")

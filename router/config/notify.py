@@ -20,7 +20,7 @@ TARGETS_MAX: Final = 16
 EventKind = Literal[
     "started",
     "restarted",
-    "resumed",
+    "dropped",
     "step",
     "paused",
     "inconclusive",

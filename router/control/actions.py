@@ -167,7 +167,7 @@ def _whoami() -> str:
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if not 1 <= number <= _PAGE:
-        raise argparse.ArgumentTypeError(f"expected 1 to {_PAGE}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_PAGE}")
     return number

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from prometheus_client import generate_latest
 
 from router.config.model import Feedback as FeedbackSettings
 from router.control import draining, openapi, status, steering
+from router.control.experiments import Experiments
 from router.control.feedback import Feedback
 from router.control.metrics import CONTENT_TYPE, build_registry
 from router.control.plane import Phase, Plane
@@ -66,6 +68,7 @@ class AdminApi:
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/routes", self.routes)
         app.router.add_get("/routes/{name}", self.route)
+        app.router.add_get("/routes/{name}/report", self.report)
         app.router.add_post(f"/routes/{{name}}/{{action:{'|'.join(Action)}}}", self.steer)
         app.router.add_get("/events", self.events)
         app.router.add_get("/openapi.json", self.openapi)
@@ -107,6 +110,13 @@ class AdminApi:
         if document is None:
             return _respond(problem(404, "unknown-route", f"there is no route {name!r}"))
         return _json(document)
+
+    async def report(self, request: web.Request) -> web.Response:
+        await self._plane.supervisor.flush(FLUSH_TIMEOUT_S)
+        wanted = request.query.get("format") or request.headers.get("accept", "")
+        is_markdown = wanted == "md" or wanted.startswith("text/markdown")
+        experiments = Experiments(self._plane.learning, self._plane.state, time.time)
+        return _respond(await experiments.answer(request.match_info["name"], is_markdown))
 
     async def events(self, request: web.Request) -> web.Response:
         return _respond(await steering.Steering(self._plane).events(request.query))

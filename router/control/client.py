@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from router.errors import PointsmanError
+from router.logs import escaped
 
 TIMEOUT_S: Final = 5.0
 """How long a router may take to answer; it needs milliseconds."""
@@ -46,7 +47,7 @@ def ask(
         raise AdminError(f"what answers at {admin} is not a router's admin API")
     if response.status != 200:
         detail = document.get("detail") or f"{admin} answers {response.status} to {path}"
-        raise AdminError(str(detail))
+        raise AdminError(escaped(str(detail)))  # it quotes what others wrote
     return document
 
 

@@ -8,7 +8,7 @@
    They are kept right with each write, so that a report reads as many rows as there are arms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -54,11 +54,11 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a KPI; of a lognormal one its logarithm. `is_reward`: the learner is fed with it."""
+    """A value of a KPI; of a lognormal one its logarithm. `is_logged`: a learner is to see it."""
 
     kpi: str
     value: float
-    is_reward: bool = False
+    is_logged: bool = False
     cohort: Cohort | None = None
 
 
@@ -98,7 +98,7 @@ class Exposures:
     """Increments of exposures of one arm.
 
     `inverse`: sum of 1 / propensity. `units`: those that may be new, where the route is sticky.
-    `cohorts`: the KPIs for which they count later; `rewards` names the one that learners get.
+    `cohorts`: the KPIs for which they count later; `logged` names those that learners see.
     """
 
     arm: Arm
@@ -106,7 +106,7 @@ class Exposures:
     inverse: float
     units: Sequence[str] = ()
     cohorts: Sequence[tuple[str, Cohort]] = ()
-    reward: str = ""
+    logged: Collection[str] = ()
     silences: Silences = ()
     is_sticky: bool = False
 
@@ -118,7 +118,7 @@ class Measured:
     arm: Arm
     kpi: str
     sums: Sums
-    is_reward: bool = False
+    is_logged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Figures:
 def keys_of(item: Item) -> list[str]:
     """What must all be new for an item to count: a receipt counts once for each KPI, and a key of
     the sender once for each KPI of a route, whatever the receipt."""
-    keys = [item.nonce if v.is_reward else f"{item.nonce} {v.kpi}" for v in item.values]
+    keys = [f"{item.nonce} {v.kpi}" for v in item.values]
     if item.key:
         keys += [f"#{item.arm.route} {v.kpi} {item.key}" for v in item.values]
     return keys

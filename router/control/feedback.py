@@ -216,7 +216,7 @@ class Feedback:
         if any(value.kpi == kpi.name for value in values):
             return Result.MALFORMED, f"kpi {kpi.name} is given twice"
         cohort = kpi.cohort(receipt.issued_s)
-        values.append(Value(kpi.name, kpi.counted(float(number)), kpi.is_reward, cohort))
+        values.append(Value(kpi.name, kpi.counted(float(number)), kpi.is_logged, cohort))
         return Result.ACCEPTED, ""
 
     async def _record(self, items: Sequence[_Checked]) -> None:
@@ -232,15 +232,14 @@ class Feedback:
 def _item_of(
     posted: Posted, receipt: Receipt, subject: Subject, values: Sequence[Value]
 ) -> Item:
-    cell, version = getattr(receipt, "cell", ""), getattr(receipt, "version", 0)
-    arm = Arm(receipt.route, receipt.variant, cell, version)
+    arm = Arm(receipt.route, receipt.variant, receipt.cell, receipt.version)
     return Item(
         arm=arm,
         nonce=receipt.nonce,
         issued_s=receipt.issued_s,
         values=tuple(values),
         key=posted.key,
-        unit=getattr(receipt, "unit", "") if subject.is_sticky else "",
+        unit=receipt.unit if subject.is_sticky else "",
         propensity=receipt.propensity,
         silences=subject.silences,
         tags=posted.tags,

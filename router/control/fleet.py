@@ -29,7 +29,14 @@ class Report:
 
 
 class Fleet(Protocol):
-    """What rollouts ask of their fleet. Every method raises `StateError`."""
+    """What rollouts ask of their fleet. Every coroutine raises `StateError`."""
+
+    hears_s: float
+    """How long one who begins to lead must listen until it has heard every other router."""
+
+    def leader(self, route: str) -> str:
+        """The router that leads the rollout of a route, as `lead` found last; empty: nobody known."""
+        ...
 
     async def lead(self, route: str) -> int | None:
         """The fence (a number that rises with each change of leader) when this router leads the
@@ -37,7 +44,8 @@ class Fleet(Protocol):
         ...
 
     async def share(self, route: str, report: Report) -> None:
-        """Give the leader, whoever it is, a report. Bounded: the oldest are dropped."""
+        """Give the leader, whoever it is, a report. When this raises it waits here, and goes with the
+        next. Bounded: the oldest are dropped."""
         ...
 
     async def gather(self, route: str, cursor: str) -> tuple[list[Report], str]:
@@ -52,8 +60,13 @@ class Fleet(Protocol):
 class Alone:
     """A fleet of one. What is not gathered yet is lost at exit, and nothing else is."""
 
+    hears_s = 0.0
+
     def __init__(self) -> None:
         self._reports: dict[str, deque[Report]] = {}
+
+    def leader(self, route: str) -> str:
+        return ""
 
     async def lead(self, route: str) -> int | None:
         return 1

@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, Final
 
 from router.config.diff import compare_policies
 from router.config.model import Config
 from router.policies import Options
 from router.policies.base import digest_of
 from router.rollouts.plan import Plan
+
+_PAIR_KEYS: Final = ("type", "stable", "canary", "active", "preview", "old", "new")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,14 @@ class Ground:
     plan: Plan
     digest: str
     marks: Mapping[str, str]
+
+    def is_of_pair(self, kept: Mapping[str, Any]) -> bool:
+        """Whether a rollout that was kept (see `Rollout.record`) is between the same variants."""
+        if "pair" in kept:
+            return list(kept["pair"]) == [self.plan.old, self.plan.new]
+        # written before the pair was: the keys that name it tell
+        marks = kept.get("marks", {})
+        return all(marks.get(key) == self.marks.get(key) for key in _PAIR_KEYS)
 
 
 def grounds_of(config: Config) -> dict[str, Ground]:

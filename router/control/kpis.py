@@ -7,35 +7,47 @@ declared KPIs is one by itself: a number from 0 to 1, posted as feedback.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from router.bandits import arms as bandits
+from router.config import kpis as declared
 from router.config.model import Config, Feedback, Route
 from router.control.counts import Cohort, Silences
 from router.experiments.estimate import Kind
 from router.experiments.experiment import Goal
+from router.policies import Learner, Options
+from router.policies.bandit_options import Constraint
+from router.rollouts.measured import Measured, above
 
 SLICES: Final = 10
 """Stretches of exposures in a window; one matures when it is over and the window after it too."""
 SLICE_MAX_S: Final = 60
-DEFAULT_REWARD: Final = "reward"
+LIMIT: Final = "~"
+"""Before the name of a constraint, in the log: its entries count what broke it."""
+_BANDIT_KINDS: Final = {
+    Kind.BINARY: bandits.Kind.BINARY,
+    Kind.NUMERIC: bandits.Kind.NUMERIC,
+    Kind.LOGNORMAL: bandits.Kind.LOGNORMAL,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Kpi:
     """One KPI. `window_s`: how long after an exposure its feedback counts; `absent`: what silence
-    counts as then, None: it does not count. `effect` and `planned` are of the report."""
+    counts as then, None: it does not count. `effect` (relative) and `planned` (units of a variant)
+    are of the report. `is_logged`: the learner sees it, as the reward or a constraint."""
 
     name: str
     kind: Kind
     goal: Goal
     bounds: tuple[float, float] | None
     window_s: float
-    absent: float | None
-    is_feedback: bool
+    absent: float | None = None
+    is_feedback: bool = True
     is_guardrail: bool = False
     effect: float | None = None
     planned: int | None = None
-    is_reward: bool = False
+    is_logged: bool = False
 
     def counted(self, value: float) -> float:
         """A value as it enters sums: of a lognormal KPI its logarithm."""
@@ -52,15 +64,26 @@ class Kpi:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A route of which something is counted."""
+    """A route of which something is counted. The first KPI that is no guardrail is the primary."""
 
     route: str
     policy: str
+    options: Options
     variants: tuple[str, ...]
     kpis: Mapping[str, Kpi]
     reward: str
     """The KPI that the learner is fed with; empty without a learner."""
-    is_sticky: bool
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Those on what workers measure of every request, not on a KPI of its own."""
+        found: tuple[Constraint, ...] = getattr(self.options, "constraints", ())
+        return tuple(c for c in found if c.slower_than_s is not None or c.kpi not in self.kpis)
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether units are counted, not requests."""
+        return self.options.unit_of is not None
 
     @property
     def silences(self) -> Silences:
@@ -77,47 +100,71 @@ class Subject:
         posted = [kpi.name for kpi in self.kpis.values() if kpi.is_feedback]
         return self.reward or (posted[0] if len(posted) == 1 else "")
 
+    @property
+    def learner(self) -> Learner | None:
+        """A fresh learner for its reward; None: the policy has none.
+
+        Raises:
+            ValueError: the policy's algorithm is not for such rewards.
+        """
+        kpi = self.kpis.get(self.reward)
+        if kpi is None:
+            return None
+        kind = bandits.Kind.BINARY if kpi.effect is None else _BANDIT_KINDS[kpi.kind]
+        bounds = kpi.bounds if kind is bandits.Kind.NUMERIC else None
+        return self.options.learner(bandits.Reward(kind, kpi.goal is Goal.MIN, bounds))
+
+
+def broken(constraint: Constraint, measured: Measured) -> tuple[int, int]:
+    """Of how many requests how many broke a constraint. Cost: O(buckets)."""
+    if constraint.slower_than_s is None:
+        of, happened = measured.rates.get(constraint.kpi, (0, 0))
+        return of, happened
+    sketch = measured.distributions.get(constraint.kpi, {})
+    return sum(sketch.values()), above(sketch, constraint.slower_than_s)
+
 
 def subjects_of(config: Config) -> dict[str, Subject]:
     """Route -> subject, of every route that has KPIs or learns."""
     found: dict[str, Subject] = {}
     for route in config.routes:
-        subject = _subject_of(route, config.feedback)
-        if subject.kpis:
-            found[route.name] = subject
+        kpis, reward = _kpis_of(route, config.feedback)
+        if kpis:
+            options = route.options
+            names = tuple(variant.name for variant in options.variants())
+            found[route.name] = Subject(route.name, options.kind, options, names, kpis, reward)
     return found
 
 
-def _subject_of(route: Route, settings: Feedback) -> Subject:
+def _kpis_of(route: Route, settings: Feedback) -> tuple[dict[str, Kpi], str]:
     options = route.options
-    reward = ""
-    if options.learner() is not None:
-        reward = str(getattr(options, "reward", DEFAULT_REWARD))
-    kpis = {name: _kpi_of(name, declared, reward) for name, declared in _declared(route)}
+    reward = str(getattr(options, "reward", "")) if options.learner() is not None else ""
+    logged = {reward} | {one.kpi for one in getattr(options, "constraints", ())}
+    first = declared.primary_of(route.kpis)
+    names = sorted(route.kpis, key=lambda name: name != first)  # stable: the others in order
+    kpis = {name: _kpi_of(name, route.kpis[name], name in logged) for name in names}
     if reward and reward not in kpis:
-        kpis[reward] = Kpi(
-            reward, Kind.NUMERIC, Goal.MAX, (0.0, 1.0), settings.window, None, True, is_reward=True
-        )
-    names = tuple(variant.name for variant in options.variants())
-    is_sticky = getattr(options, "sticky", None) is not None
-    return Subject(route.name, options.kind, names, kpis, reward, is_sticky)
+        # what rewards were before there were KPIs: any number from 0 to 1
+        bounds = (0.0, 1.0)
+        own = Kpi(reward, Kind.NUMERIC, Goal.MAX, bounds, settings.window, is_logged=True)
+        kpis = {reward: own, **kpis}
+    return kpis, reward
 
 
-def _declared(route: Route) -> list[tuple[str, Any]]:
-    return list(route.kpis.items())
-
-
-def _kpi_of(name: str, declared: Any, reward: str) -> Kpi:
+def _kpi_of(name: str, kpi: declared.Kpi, is_logged: bool) -> Kpi:
+    kind = Kind.NUMERIC
+    if kpi.is_binary or kpi.is_lognormal:
+        kind = Kind.BINARY if kpi.is_binary else Kind.LOGNORMAL
     return Kpi(
         name=name,
-        kind=Kind.BINARY if declared.is_binary else Kind.NUMERIC,
-        goal=Goal.MIN if declared.is_less_better else Goal.MAX,
-        bounds=(0.0, 1.0) if declared.is_binary else declared.bounds,
-        window_s=declared.window,
-        absent=declared.absent,
-        is_feedback=declared.is_fed_back,
-        is_guardrail=declared.guardrail,
-        effect=declared.effect,
-        planned=declared.units,
-        is_reward=name == reward,
+        kind=kind,
+        goal=Goal.MIN if kpi.is_less_better else Goal.MAX,
+        bounds=(0.0, 1.0) if kpi.is_binary else kpi.bounds,
+        window_s=kpi.window,
+        absent=kpi.absent,
+        is_feedback=kpi.is_fed_back,
+        is_guardrail=kpi.guardrail,
+        effect=kpi.effect,
+        planned=kpi.units,
+        is_logged=is_logged,
     )

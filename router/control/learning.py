@@ -28,12 +28,15 @@ from router import logs
 from router.config.model import Config
 from router.control.claims import Claims
 from router.control.counts import LAG_S, Claim, Entry, Item
-from router.control.kpis import Subject, subjects_of
+from router.control.intake import Intake
+from router.control.kpis import LIMIT, Subject, subjects_of
 from router.control.state import StateHolder
 from router.control.store import Learned, Store
 from router.errors import StartError, StateError
+from router.experiments.estimate import Kind
+from router.experiments.experiment import Goal
 from router.messages import Weights
-from router.policies import Learner, Options
+from router.policies import Learner
 
 TICK_S: Final = 1.0
 _PURGE_EVERY_TICKS: Final = 60
@@ -52,9 +55,7 @@ log = logging.getLogger(__name__)
 class _Lesson:
     """One route's learner, with every entry of the log up to number `seq` counted."""
 
-    route: str
-    kind: str
-    reward: str
+    subject: Subject
     learner: Learner
     seq: int
     cells: Cells
@@ -65,11 +66,27 @@ class _Lesson:
         """Count an entry unless it is counted. Cost: that of the learner."""
         if entry.seq <= self.seq:
             return
-        if entry.kpi in (self.reward, ""):
-            sums = entry.sums
+        sums, subject = entry.sums, self.subject
+        if entry.kpi in (subject.reward, ""):
             self.learner.observe(entry.cell, entry.variant, sums.n, sums.total, sums.squares)
-            self.is_new = True
+        if entry.kpi.startswith(LIMIT):
+            name = entry.kpi.removeprefix(LIMIT)
+            self.learner.limit(name, entry.variant, sums.n, round(sums.total))
+        kpi = subject.kpis.get(entry.kpi)
+        if kpi is not None and kpi.kind is Kind.BINARY:
+            ones = round(sums.total)
+            bad = ones if kpi.goal is Goal.MIN else sums.n - ones
+            self.learner.limit(kpi.name, entry.variant, sums.n, bad)
+        self.is_new = True
         self.seq = entry.seq
+
+    @property
+    def route(self) -> str:
+        return self.subject.route
+
+    @property
+    def kind(self) -> str:
+        return self.subject.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,7 @@ class Trial:
 
     def cells(self) -> dict[str, Cells]:
         """Route -> cell -> variant -> weight, where cells have weights of their own."""
-        return {l.route: dict(l.cells) for l in self.lessons.values() if len(l.cells) > 1}
+        return {one.route: dict(one.cells) for one in self.lessons.values() if len(one.cells) > 1}
 
 
 class Learning:
@@ -105,6 +122,8 @@ class Learning:
         self._now = now
         self._state = state
         self._claims = Claims(state, now, self.catch_up)
+        self._ticked_s = now()
+        self.intake = Intake(state, lambda: self._trial.subjects, now)
         self._read_to = 0
         self._read_at_s = now()
         self._is_failing = False
@@ -128,9 +147,9 @@ class Learning:
             subject = subjects.get(route.name)
             if subject is None:
                 continue
-            learner = _shim(route.options.learner())
-            cells = cells_of(route.options)
+            cells = route.options.shares()
             try:
+                learner = subject.learner
                 if learner is not None:
                     lesson = await self._begin(store, subject, learner)
                     lessons[route.name], cells = lesson, lesson.cells
@@ -141,9 +160,7 @@ class Learning:
                     f"{error}"
                 ) from error
         key, *previous = await self._keys_of(config, store)
-        return Trial(
-            lessons, subjects, versions, key.hex(), tuple(previous)
-        )
+        return Trial(lessons, subjects, versions, key.hex(), tuple(previous))
 
     def adopt(self, trial: Trial) -> None:
         """Put `trial` in force, with what was counted since it was built."""
@@ -157,10 +174,9 @@ class Learning:
         self._read_to = min((lesson.seq for lesson in trial.lessons.values()), default=0)
 
     async def _begin(self, store: Store, subject: Subject, learner: Learner) -> _Lesson:
-        route, kind = subject.route, subject.policy
-        lesson = _Lesson(route, kind, subject.reward, learner, 0, {})
-        old = self._trial.lessons.get(route)
-        if old is not None and old.kind == kind:
+        lesson = _Lesson(subject, learner, 0, {})
+        old = self._trial.lessons.get(subject.route)
+        if old is not None and old.kind == subject.policy:
             learner.restore(old.learner.dump())
             lesson.seq = old.seq
         else:
@@ -172,7 +188,7 @@ class Learning:
     async def _keys_of(self, config: Config, store: Store) -> list[bytes]:
         """The key that signs receipts, then those that are accepted still."""
         secret = config.feedback.key
-        previous = [_key_of(one) for one in getattr(config.feedback, "previous_keys", ())]
+        previous = [_key_of(one) for one in config.feedback.previous_keys]
         if secret is not None:
             return [_key_of(secret), *previous]
         kept = await store.setdefault("receipt_key", secrets.token_hex(32))
@@ -256,7 +272,7 @@ class Learning:
     # weights
 
     async def run(self, window_s: Callable[[], float]) -> None:
-        """Tick for ever. `window_s`: how long receipts are accepted."""
+        """Tick for ever. `window_s`: how long receipts are accepted, those of no KPI longer."""
         for ticks in itertools.count(1):
             await asyncio.sleep(TICK_S)
             await self.tick()
@@ -267,20 +283,26 @@ class Learning:
                     logs.event(log, "state_not_purged", severity=logging.ERROR, error=str(error))
 
     async def tick(self) -> None:
-        """Catch up; work out, save and push the weights of every route that saw something new."""
+        """Have what workers counted written; catch up; work out, save and push the weights of every
+        route that saw something new."""
         store = self._state.store
-        if store is None or not self._trial.lessons:
+        if store is None or not self._trial.subjects:
             return
         try:
+            await self.intake.flush()
             await store.mature(int(self._now()))
         except StateError as error:
             self._report(str(error))
             return
         await self.catch_up()
-        lessons = [lesson for lesson in self._trial.lessons.values() if lesson.is_new]
-        if not lessons:
-            return
-        work = [(lesson, lesson.learner.weights(), lesson.learner.dump(), lesson.seq) for lesson in lessons]
+        elapsed_s, self._ticked_s = self._now() - self._ticked_s, self._now()
+        for lesson in self._trial.lessons.values():
+            lesson.is_new |= lesson.learner.tick(max(0.0, elapsed_s))
+        await self._move([one for one in self._trial.lessons.values() if one.is_new], store)
+
+    async def _move(self, lessons: Sequence[_Lesson], store: Store) -> None:
+        """Weights of what is known now: worked out, kept, and told."""
+        work = [(one, one.learner.weights(), one.learner.dump(), one.seq) for one in lessons]
         for lesson in lessons:
             lesson.is_new = False
         try:
@@ -337,35 +359,13 @@ async def _read_on(
             lesson = by_route.get(entry.route)
             if lesson is not None and entry.seq > lesson.seq:
                 lesson.observe(entry)
-                count(entry)
+                if entry.kpi in (lesson.subject.reward, ""):
+                    count(entry)
         seq = entries[-1].seq
         if len(entries) < _PAGE:
             break
     return seq
 
 
-def cells_of(options: Options) -> Cells:
-    """The weights of the YAML, by cell."""
-    return {ROUTE: {variant.name: variant.weight for variant in options.variants()}}
-
-
 def _key_of(secret: str) -> bytes:
     return blake2b(secret.encode(), digest_size=32, person=b"pointsman-rcpt").digest()
-
-
-def _shim(learner: Any) -> Any:  # until learners have cells
-    if learner is None or isinstance(next(iter(learner.weights().values())), dict):
-        return learner
-
-    class Shim:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(learner, name)
-
-        def observe(self, cell: str, variant: str, n: int, total: float, squares: float) -> None:
-            for _ in range(n):
-                learner.observe(variant, total / n)
-
-        def weights(self) -> Cells:
-            return {ROUTE: learner.weights()}
-
-    return Shim()

@@ -5,6 +5,7 @@ first; when something is due is decided in `rollouts.py`.
 """
 
 import itertools
+import json
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -19,10 +20,12 @@ from router.control.ties import Ties
 from router.errors import StateError
 from router.messages import Weights
 from router.rollouts import engine
-from router.rollouts.state import Event, State
+from router.rollouts.state import Action, Event, Phase, State
 
+_RECOVERED: Final = "the store had lost this rollout; written again as this router knows it"
 _BAD_NEWS: Final = frozenset({"rolled_back", "failed", "inconclusive", "restarted", "rollback"})
 _FOREIGN: Final = "the store has a rollout of this route with another policy, from another router"
+_WAITS: Final = "{}: this router begins anew when it leads, or when the leader has its config"
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ class Ledger:
     def __init__(self, ties: Ties) -> None:
         self.counts: Counter[tuple[str, ...]] = Counter()
         """Events that this router wrote, by route and kind."""
+        self.generation = 0
+        """Of the config in force, for the lines that are written."""
         self._ties = ties
         self._versions = itertools.count(1)
 
@@ -57,18 +62,51 @@ class Ledger:
         """
         kept = await self.store.rollout(rollout.route)
         rollout.looked_s = self._ties.clock()
-        if kept is None and rollout.is_kept:  # the store forgot: this router still knows
-            rollout.revision = 0
+        if _outlives(rollout, kept):
+            rollout.revision = 0 if kept is None else kept.revision
+            rollout.is_lost = True
         elif rollout.is_news(kept):
-            await self._ties.audit.add(rollout.unwritten)
-            rollout.unwritten.clear()
-            if rollout.state.at_s != restore(rollout, kept).at_s:
-                rollout.recent.clear()
+            await self._take_over(rollout, kept)
         if not rollout.recent:
             recent = await self.store.events(limit=RECENT_MAX, route=rollout.route)
             rollout.recent = deque(recent, RECENT_MAX)
-        is_foreign = not rollout.is_kept and not rollout.may_begin
-        self.note_trouble(rollout, unread=_FOREIGN if is_foreign else "")
+        self.note_trouble(rollout, unread=_strangeness(rollout, kept))
+
+    async def _take_over(self, rollout: Rollout, kept: KeptRollout | None) -> None:
+        """Go on from what the store has. What this router did alone is said, and no more in force."""
+        written = _lines_of(rollout, kept)
+        alone = [event for event in rollout.unwritten if event not in written]
+        self._announce(rollout, [event for event in written if event not in rollout.unwritten])
+        for event in alone:
+            rollout.owed = event if event.kind == Action.ROLLBACK else rollout.owed
+        await self._ties.audit.add(alone)
+        rollout.unwritten.clear()
+        if rollout.state.at_s != restore(rollout, kept).at_s:
+            rollout.recent.clear()
+
+    async def repay(self, rollout: Rollout) -> None:
+        """Roll all routers back, as a person told this one while it could not tell the others.
+
+        Raises:
+            StateError: it is not kept.
+        """
+        owed, plan = rollout.owed, rollout.ground.plan
+        if owed is None or not rollout.is_kept:
+            return
+        try:
+            turn = engine.act(
+                plan,
+                rollout.state,
+                Action.ROLLBACK,
+                by=owed.by,
+                reason="asked for while the others could not be told",
+                now_s=self._ties.now(),
+            )
+        except engine.Refused:  # promoted since, and the old version is no longer kept ready
+            rollout.owed = None
+            return
+        if turn.note or await self.write(rollout, turn.state, turn.events):
+            rollout.owed = None
 
     # writing
 
@@ -79,17 +117,23 @@ class Ledger:
         Raises:
             StateError: it is not kept.
         """
-        ground = rollout.ground
         kept = await self.store.rollout(rollout.route)
-        turn = engine.begin(ground.plan, self._ties.now())
-        events = list(turn.events)
+        what = ""
         if kept is not None and kept.digest:
             options = None if earlier is None else earlier.options
-            what = changed(options, kept.state.get("marks", {}), ground)
-            reason = f"begins anew: {what or 'the endpoints of its backends changed'}"
-            events.insert(0, self._event(rollout, "restarted", reason))
+            what = changed(options, kept.state.get("marks", {}), rollout.ground)
+            what = what or "the endpoints of its backends changed"
         rollout.revision = 0 if kept is None else kept.revision
-        await self.write(rollout, turn.state, events)
+        is_promoted = restore(rollout, kept).phase is Phase.PROMOTED
+        if rollout.is_kept:  # a router with the same policy came first
+            return
+        if is_promoted:
+            event = self._event(rollout, "kept", f"stays promoted: {what}")
+            await self.write(rollout, rollout.state, [event])
+            return
+        turn = engine.begin(rollout.ground.plan, self._ties.now())
+        again = [self._event(rollout, "restarted", f"begins anew: {what}")] if what else []
+        await self.write(rollout, turn.state, [*again, *turn.events])
 
     async def write(self, rollout: Rollout, state: State, events: Iterable[Event]) -> bool:
         """Keep `state`, then put it in force; False: somebody else moved it, which is taken over.
@@ -98,10 +142,17 @@ class Ledger:
             StateError: it is not kept.
         """
         stamped = [self._stamped(rollout, event) for event in events]
+        if rollout.is_lost:
+            stamped.insert(0, self._event(rollout, "recovered", _RECOVERED))
         kept = rollout.record(state)
         waiting = len(rollout.unwritten)
         fence = NO_FENCE if rollout.fence is None else rollout.fence
-        written = await self.store.keep_rollout(kept, fence, [*rollout.unwritten, *stamped])
+        lines = [*rollout.unwritten, *stamped]
+        try:
+            written = await self.store.keep_rollout(kept, fence, lines)
+        except StateError:
+            rollout.tried.append((kept, lines))
+            raise
         if written is None:
             await self.look(rollout)
             return False
@@ -177,7 +228,7 @@ class Ledger:
         return self._stamped(rollout, event)
 
     def _stamped(self, rollout: Rollout, event: Event) -> Event:
-        return replace(event, route=rollout.route, generation=self._ties.generation())
+        return replace(event, route=rollout.route, generation=self.generation)
 
     def _announce(self, rollout: Rollout, events: Iterable[Event]) -> None:
         """Log, count and pass on what happened."""
@@ -205,12 +256,41 @@ def restore(rollout: Rollout, kept: KeptRollout | None) -> State:
     """
     if kept is None or kept.digest != rollout.ground.digest:
         rollout.is_kept = False
-        return rollout.state
     try:
-        rollout.restore(kept)
+        if kept is not None and kept.digest == rollout.ground.digest:
+            rollout.restore(kept)
+        elif kept is not None:
+            rollout.inherit(kept)
     except (ValueError, KeyError) as error:
         raise StateError(str(error)) from error
     return rollout.state
+
+
+def _outlives(rollout: Rollout, kept: KeptRollout | None) -> bool:
+    try:
+        return rollout.outlives(kept)
+    except (ValueError, KeyError) as error:
+        raise StateError(str(error)) from error
+
+
+def _strangeness(rollout: Rollout, kept: KeptRollout | None) -> str:
+    """Why it stands still beside another policy's rollout; empty: it does not."""
+    if rollout.is_kept or kept is None or not kept.digest:
+        return ""
+    return _WAITS.format(_FOREIGN) if rollout.may_begin else _FOREIGN
+
+
+def _lines_of(rollout: Rollout, kept: KeptRollout | None) -> list[Event]:
+    """The lines that this router wrote with what is kept, when it was not told that it did."""
+    if kept is None:
+        return []
+    form = _form(kept)
+    return next((lines for tried, lines in rollout.tried if _form(tried) == form), [])
+
+
+def _form(kept: KeptRollout) -> tuple[str, int, str]:
+    """As a store gives it back."""
+    return kept.digest, kept.revision, json.dumps(kept.state, sort_keys=True)
 
 
 def _after(after: Mapping[str, Any]) -> dict[str, Any]:

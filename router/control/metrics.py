@@ -214,9 +214,25 @@ class PlaneCollector(Collector):
         yield weight
         yield _counter(
             "pointsman_feedback_total",
-            "Rewards posted, by route (empty when not known) and result.",
+            "Feedback posted, by route (empty when not known) and result.",
             ("route", "result"),
             plane.feedback,
+        )
+        yield _counter(
+            "pointsman_rewards_total",
+            "Rewards that the learner of a route has seen from the log.",
+            ("route", "variant"),
+            plane.learning.counts,
+        )
+        yield GaugeMetricFamily(
+            "pointsman_experiment_rows_waiting",
+            "Sums of exposures and KPIs that wait for the state store.",
+            value=plane.learning.intake.waiting,
+        )
+        yield CounterMetricFamily(
+            "pointsman_experiment_rows_dropped_total",
+            "Sums and units that were never counted because too many waited.",
+            value=plane.learning.intake.dropped,
         )
 
     def _rollouts(self) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ REASON_MAX_CHARS: Final = 1000
 _SUMMARY_MAX_CHARS: Final = 1024  # PagerDuty, Events API v2
 _JSON: Final = {"content-type": "application/json"}
 
-_RESOLVING: Final = frozenset({"started", "restarted", "promoted"})
+_RESOLVING: Final = frozenset({"started", "restarted", "promoted", "dropped"})
 """Events after which a rollout that went wrong is history: a pager is always told of these."""
 _ERRORS: Final = frozenset({"rolled_back", "failed"})
 _ALERTING: Final = _ERRORS | {"inconclusive"}
@@ -25,7 +25,7 @@ _ALERTING: Final = _ERRORS | {"inconclusive"}
 _PHRASES: Final[Mapping[str, str]] = {
     "started": "rollout started",
     "restarted": "rollout starts over",
-    "resumed": "rollout goes on after a restart of the router",
+    "dropped": "rollout is no longer in the config",
     "step": "next step",
     "paused": "paused, needs a person",
     "inconclusive": "inconclusive",

@@ -6,6 +6,8 @@ Redirects are not followed, and of an answer no more than `ANSWER_MAX_BYTES` are
 
 import asyncio
 import os
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -105,6 +107,11 @@ async def _read(content: "aiohttp.StreamReader") -> bytes:
 
 def _said(error: Exception) -> str:
     """What went wrong, without whom it went wrong with."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):  # its number is OpenSSL's, not the system's
+        return f"TLS failed ({getattr(cause, 'reason', None) or type(cause).__name__})"
+    if isinstance(cause, socket.gaierror):
+        return "its name cannot be resolved"
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()

@@ -27,7 +27,7 @@ from router.config import Loaded
 from router.control.files import check_open_files, raise_open_files
 from router.control.notify import Notifier
 from router.control.plane import Phase
-from router.control.reload import Reloader
+from router.control.reload import FIRST_GENERATION, Reloader
 from router.control.sockets import bind_admin, bind_listeners
 from router.control.supervisor import RestartRefused
 from router.control.wiring import Wiring
@@ -124,7 +124,7 @@ class Program:
         config = plane.snapshot.loaded.config
         plane.learning.adopt(await plane.learning.build(config))
         plane.webhooks.adopt(config.notify)
-        await plane.rollouts.adopt(await plane.rollouts.build(config))
+        await plane.rollouts.adopt(await plane.rollouts.build(config), FIRST_GENERATION)
         workers = asyncio.create_task(plane.supervisor.start(), name="start-workers")
         try:
             await asyncio.sleep(0.01)  # they are spawned; the imports below run beside theirs

@@ -62,12 +62,12 @@ local function log(arm, kpi, n, total, squares)
   end
   entry.n = entry.n + n; entry.t = entry.t + total; entry.s = entry.s + squares
 end
-local function await(arm, kpi, cohort, is_reward, is_unit, exposed, n, total, squares)
+local function await(arm, kpi, cohort, is_logged, is_unit, exposed, n, total, squares)
   local id = string.format('%d', cohort.d)..sep..arm.r..sep..kpi
   local key, at = 'cohort:'..id, place(arm)..sep
   if redis.call('ZADD', p..'cohorts', 'NX', cohort.d, id) == 1 then
     redis.call('HSET', p..key, 'about', cjson.encode(
-      {r = arm.r, k = kpi, w = is_reward, u = is_unit}), 'absent', digits(cohort.a))
+      {r = arm.r, k = kpi, w = is_logged, u = is_unit}), 'absent', digits(cohort.a))
   end
   add(key, at..'e', exposed); add(key, at..'n', n)
   add(key, at..'t', total); add(key, at..'s', squares)
@@ -127,18 +127,17 @@ CLAIM: Final = (
     + """
 local matured_s = tonumber(redis.call('HGET', p..'meta', 'matured_s') or '0')
 local claims, newest = {}, {}
+local has_old = redis.call('EXISTS', p..'nonces') == 1
 for i = 5, #ARGV, 2 do
   local item = cjson.decode(ARGV[i])
   local claim = 'accepted'
   for _, key in ipairs(item.keys) do
     if redis.call('HEXISTS', p..'items:'..item.slice, key) == 1 then claim = 'duplicate' end
   end
+  -- kept by an earlier version of the program
+  if has_old and redis.call('HEXISTS', p..'nonces', item.nonce) == 1 then claim = 'duplicate' end
   for _, key in ipairs(item.once) do
     if redis.call('HEXISTS', p..'once', key) == 1 then claim = 'duplicate' end
-  end
-  -- kept by an earlier version, which had one reward a receipt
-  if claim == 'accepted' and redis.call('HEXISTS', p..'nonces', item.keys[1]) == 1 then
-    claim = 'duplicate'
   end
   if claim == 'accepted' then
     for _, value in ipairs(item.values) do
@@ -328,11 +327,12 @@ def items_of(items: Sequence[Item]) -> list[str]:
             "once": [key for key in keys if key[0] == "#"],
             "slice": str(item.issued_s // SLICE_S),
             "at": item.issued_s,
+            "nonce": item.nonce,
             "arm": _arm(item.arm),
             "unit": item.unit,
             "silences": item.silences,
             "values": [
-                {"k": v.kpi, "x": v.value, "w": v.is_reward, **_cohort(v.cohort)}
+                {"k": v.kpi, "x": v.value, "w": v.is_logged, **_cohort(v.cohort)}
                 for v in item.values
             ],
         }
@@ -351,7 +351,7 @@ def increments_of(increments: Increments) -> str:
 
 def _exposures(one: Exposures) -> dict[str, Any]:
     cohorts = [
-        {"k": kpi, "w": kpi == one.reward, **_cohort(cohort)} for kpi, cohort in one.cohorts
+        {"k": kpi, "w": kpi in one.logged, **_cohort(cohort)} for kpi, cohort in one.cohorts
     ]
     return {
         "arm": _arm(one.arm),
@@ -367,7 +367,7 @@ def _exposures(one: Exposures) -> dict[str, Any]:
 def _measured(one: Measured) -> dict[str, Any]:
     n, total, squares = one.sums.n, one.sums.total, one.sums.squares
     arm = _arm(one.arm)
-    return {"arm": arm, "k": one.kpi, "n": n, "t": total, "s": squares, "w": one.is_reward}
+    return {"arm": arm, "k": one.kpi, "n": n, "t": total, "s": squares, "w": one.is_logged}
 
 
 def _arm(arm: Arm) -> dict[str, Any]:

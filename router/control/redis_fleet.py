@@ -9,16 +9,21 @@ Strategy:
    that was repeated because its answer got lost adds nothing. While Redis is away reports wait
    here, the oldest are dropped beyond `REPORTS_MAX`, and go in order when it is back.
 3. The leader reads the stream from its cursor, which is kept with the rollout's state: whoever
-   leads next reads on where the evidence that was kept ends, each report once.
+   leads next reads on where the evidence that was kept ends, each report once. One that cannot be
+   read (of another version of the program) is passed over: it must not end all judging.
+4. A Redis that did not answer is not asked again for `_REST_S`: each rollout would wait for it in
+   turn, and a failing version would be seen later the more rollouts there are.
 """
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from router import logs
 from router.control.fleet import REPORTS_MAX, Report
 from router.control.redis_store import connect, told
 from router.errors import StateError
@@ -28,6 +33,7 @@ LEASE_S: Final = 4.0
 """How long after a leader's last word another takes over. Ten missed renewals, and with the turn of
 the next leader well below ten seconds."""
 _RENEW_S: Final = 1.0
+_REST_S: Final = 1.0
 _STREAM_MAX: Final = 10_000
 """Reports kept per rollout, all routers together."""
 _READ_MAX: Final = 1000
@@ -40,12 +46,12 @@ local holder = redis.call('GET', key)
 if holder == me then
   redis.call('PEXPIRE', key, ttl_ms)
 elseif holder then
-  return 0
+  return {0, holder}
 else
   redis.call('SET', key, me, 'PX', ttl_ms)
   redis.call('HINCRBY', p..'fences', route, 1)
 end
-return tonumber(redis.call('HGET', p..'fences', route))
+return {tonumber(redis.call('HGET', p..'fences', route)), me}
 """
 _RESIGN: Final = """
 local p, me, given_up = ARGV[1], ARGV[2], 0
@@ -71,6 +77,8 @@ return last
 """
 _START: Final = "0-0"
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _Lease:
@@ -91,6 +99,9 @@ class _Unsent:
 class RedisFleet:
     """One router of a fleet. `name` tells it from the others, and from itself before a restart."""
 
+    hears_s = 2.0
+    """Routers report each second; and a turn."""
+
     def __init__(self, url: str, name: str, now: Callable[[], float] = time.monotonic) -> None:
         """Connects when first asked. `now` is a clock that never jumps, in seconds."""
         self.name = name
@@ -99,8 +110,14 @@ class RedisFleet:
         self._client, _, prefix = connect(url)
         self._prefix = f"{{{prefix}}}:"
         self._now = now
+        self._failure = ""
+        self._rests_until_s = 0.0
         self._leases: dict[str, _Lease] = {}
+        self._leaders: dict[str, str] = {}
         self._unsent: dict[str, _Unsent] = {}
+
+    def leader(self, route: str) -> str:
+        return self._leaders.get(route, "")
 
     async def lead(self, route: str) -> int | None:
         """See `Fleet.lead`. Asks Redis once a second at most while it leads."""
@@ -108,12 +125,13 @@ class RedisFleet:
         if lease is not None and self._now() < lease.renew_at_s:
             return lease.fence
         asked_s = self._now()
-        fence = int(await self._run(_LEAD, route, self.name, str(int(LEASE_S * 1000))))
+        ttl_ms = str(int(LEASE_S * 1000))
+        fence, self._leaders[route] = await self._run(_LEAD, route, self.name, ttl_ms)
         if not fence:
             self._leases.pop(route, None)
             return None
-        self._leases[route] = _Lease(fence, asked_s + _RENEW_S)
-        return fence
+        self._leases[route] = _Lease(int(fence), asked_s + _RENEW_S)
+        return int(fence)
 
     async def share(self, route: str, report: Report) -> None:
         unsent = self._unsent.setdefault(route, _Unsent())
@@ -128,10 +146,18 @@ class RedisFleet:
     async def gather(self, route: str, cursor: str) -> tuple[list[Report], str]:
         stream = f"{self._prefix}reports:{route}"
         if not cursor:  # of a rollout that begins: what was measured before is not its concern
-            newest = await told(self._client.xrevrange(stream, count=1))
+            newest = await self._told(lambda: self._client.xrevrange(stream, count=1))
             return [], newest[0][0] if newest else _START
-        entries = await told(self._client.xrange(stream, f"({cursor}", "+", count=_READ_MAX))
-        reports = [_report(fields["report"]) for _, fields in entries]
+        entries = await self._told(
+            lambda: self._client.xrange(stream, f"({cursor}", "+", count=_READ_MAX)
+        )
+        found = [_report(fields.get("report", "")) for _, fields in entries]
+        reports = [report for report in found if report is not None]
+        if len(reports) < len(found):
+            unread = len(found) - len(reports)
+            logs.event(
+                log, "reports_unreadable", severity=logging.WARNING, route=route, reports=unread
+            )
         return reports, entries[-1][0] if entries else cursor
 
     async def close(self) -> None:
@@ -142,8 +168,21 @@ class RedisFleet:
             await self._client.aclose()
 
     async def _run(self, script: str, *arguments: str) -> Any:
-        call = self._client.eval(script, 1, f"{self._prefix}meta", self._prefix, *arguments)
-        return await told(call)
+        key = f"{self._prefix}meta"
+        return await self._told(
+            lambda: self._client.eval(script, 1, key, self._prefix, *arguments)
+        )
+
+    async def _told(self, ask: Callable[[], Any]) -> Any:
+        """The answer, or at once what went wrong a moment ago."""
+        if self._now() < self._rests_until_s:
+            raise StateError(self._failure)
+        try:
+            return await told(ask())
+        except StateError as error:
+            self._failure = str(error)
+            self._rests_until_s = self._now() + _REST_S
+            raise
 
 
 def _line(report: Report) -> str:
@@ -157,7 +196,8 @@ def _line(report: Report) -> str:
     )
 
 
-def _report(line: str) -> Report:
+def _report(line: str) -> Report | None:
+    """None: another version of the program wrote it."""
     try:
         document = json.loads(line)
         return Report(
@@ -166,5 +206,5 @@ def _report(line: str) -> Report:
             {name: Measured.restore(dump) for name, dump in document["block"].items()},
             {(backend, url): n for backend, url, n in document["in_flight"]},
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateError(f"what Redis holds is not a report: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

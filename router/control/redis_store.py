@@ -78,14 +78,19 @@ return seqs
 """
 _KEEP: Final = """
 local p, route, revision, fence = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local kept = redis.call('HGET', p..'rollouts', route)
+local kept, outrun = redis.call('HGET', p..'rollouts', route), false
 if kept then
   local known = cjson.decode(kept)
   if known.revision ~= revision - 1 then return false end
-  if known.fence > fence and fence ~= 0 then return false end  -- 0: NO_FENCE
+  if known.fence > fence then outrun = true end
 elseif revision ~= 1 then
   return false
 end
+-- the fence given last counts, not the one written last: who leads now may not have written yet,
+-- and in a Redis that was emptied fences count from 1 again
+local led = redis.call('HGET', p..'fences', route)
+if led then outrun = tonumber(led) ~= fence end
+if outrun and fence ~= 0 then return false end  -- 0: NO_FENCE
 redis.call('HSET', p..'rollouts', route, ARGV[5])
 table.remove(ARGV, 5); table.remove(ARGV, 4); table.remove(ARGV, 3); table.remove(ARGV, 2)
 """ + _EVENTS.lstrip()

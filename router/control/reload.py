@@ -124,13 +124,16 @@ class Reloader:
                     pem=dict(loaded.pem),
                     held=rollouts.held(),
                     workers=plane.supervisor.size,
+                    cells=learners.cells(),
+                    versions=dict(learners.versions),
                 )
             )
             if objections:
                 plane.supervisor.discard(generation)
                 raise Refused(*objections)
             plane.webhooks.adopt(config.notify)
-            await plane.rollouts.adopt(rollouts)  # writes what begins, before anybody acts on it
+            # writes what begins, before anybody acts on it
+            await plane.rollouts.adopt(rollouts, generation)
             plane.snapshot = Snapshot(loaded, generation, time.time())
             plane.certificates.adopt(loaded)
             plane.learning.adopt(learners)

@@ -26,6 +26,8 @@ HEARD_S: Final = 5.0
 """A router of the fleet that said nothing for so long has no say in what is in flight."""
 UNWRITTEN_MAX: Final = 100
 """Events that wait for a store that fails: a rollback is a handful."""
+TRIED_MAX: Final = 4
+"""Writes whose answers are missing: a store answers within a second or two, or never."""
 
 JUDGED: Final = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING})
 """Phases in which it is measured what variants do."""
@@ -53,6 +55,16 @@ class Rollout:
         """Why it stands still: the store or the fleet cannot be asked; empty: they can."""
         self.unwritable = ""
         """Why it stands still: the store cannot be written; empty: it can."""
+        self.leader = ""
+        """The router of the fleet that moves it, as far as this one knows."""
+        self.listens_until_s = 0.0
+        """Until then not every router was heard since this one leads."""
+        self.is_lost = False
+        """Whether the store forgot it, and is to be told again."""
+        self.tried: deque[tuple[KeptRollout, list[Event]]] = deque(maxlen=TRIED_MAX)
+        """Writes that failed, with their lines: one whose answer got lost may be in the store."""
+        self.owed: Event | None = None
+        """A person's rollback that was done here while the fleet could not be told."""
         self.is_cut_off = False
         """Whether it judged by itself since the store was last read: what it knows is taken from
         there again, or the reports of that time would count twice."""
@@ -97,14 +109,31 @@ class Rollout:
     @property
     def has_news(self) -> bool:
         """Whether it knows something that is not in the store."""
-        return self.is_dirty or self.state != self.kept_state or bool(self.unwritten)
+        return self.is_dirty or self.is_lost or self.state != self.kept_state or bool(self.unwritten)
 
     def is_news(self, kept: KeptRollout | None) -> bool:
         """Whether the store has something else than what this router knows."""
         if kept is None or not self.is_kept:
             return True
         is_moved = (kept.digest, kept.revision) != (self.ground.digest, self.revision)
-        return is_moved or (self.is_cut_off and not self.unwritten)
+        is_to_write = bool(self.unwritten) and self.fence is not None
+        return is_moved or (self.is_cut_off and not is_to_write)
+
+    def outlives(self, kept: KeptRollout | None) -> bool:
+        """Whether the store lost what this router knows: all of it, or (when it came back from an
+        older copy) that it went back. Whatever else an older copy has not, is done again.
+
+        Raises:
+            ValueError: what is kept is not understood.
+        """
+        if kept is None or not self.is_kept:
+            return self.is_kept
+        is_older = kept.digest == self.ground.digest and kept.revision < self.revision
+        return (
+            is_older
+            and is_way_back(self.state)
+            and not is_way_back(engine.restore(kept.state["state"]))
+        )
 
     def checks(self) -> list[dict[str, Any]]:
         """What each check of the guard says; empty without a guard."""
@@ -127,20 +156,43 @@ class Rollout:
             self._judge.restore(evidence)
         self.kept_state = self.state
         self._requests, self.is_dirty, self.is_cut_off = 0, False, False
+        self.is_lost = False
+        self.tried.clear()
+
+    def inherit(self, kept: KeptRollout) -> None:
+        """Stay promoted, when that is what a record of another policy for the same pair says.
+
+        Raises:
+            ValueError: it is not one that this program understands.
+        """
+        if not self.may_begin:
+            return
+        self.state = State()
+        if not self.ground.is_of_pair(kept.state):
+            return
+        earlier = engine.restore(kept.state["state"])
+        if earlier.phase is not Phase.PROMOTED:
+            return
+        last = len(self.ground.plan.steps)
+        self.state = replace(earlier, step=last, evidence={}, manual=None)
+        self.revision = kept.revision
+        self._begin_judge()
 
     def wrote(self, kept: KeptRollout, state: State, clock_s: float) -> None:
         """`kept`, made of `state` by `record`, is in the store."""
         self.kept_state = state
         self.revision, self.is_kept, self.may_begin = kept.revision, True, False
-        self.is_dirty = self.is_cut_off = False
+        self.is_dirty = self.is_cut_off = self.is_lost = False
         self.unwritten.clear()
+        self.tried.clear()
         self.written_s = self.looked_s = clock_s
 
     def record(self, state: State) -> KeptRollout:
         """What is to be kept before `state` is in force."""
         evidence = {} if self._judge is None else {self._judged_by: self._judge.dump()}
         dumped = engine.dump(replace(state, evidence=evidence))
-        document = {"state": dumped, "marks": dict(self.ground.marks)}
+        plan, marks = self.ground.plan, dict(self.ground.marks)
+        document = {"state": dumped, "marks": marks, "pair": [plan.old, plan.new]}
         return KeptRollout(self.route, self.ground.digest, self.revision + 1, document)
 
     # turns

@@ -10,11 +10,13 @@ Owns when the engine is asked, and by what. Strategy:
    same: a crash loses no more than a second of a hold. A write that is refused means that somebody
    else moved it: everybody takes over what the store has; all look each second.
 4. A store that fails stops every rollout where it is, and traffic goes on. There is one exception,
-   for safety: the way back. A leader that judges its new version as failing, or is told to roll
-   back, does so at once and writes it as soon as it can; while the fleet cannot be reached it
-   judges by what its own workers measured.
-5. A policy that changed begins a new rollout; what changed is in the log before that. Only a router
-   whose own config changed does so: of two policies in a fleet neither takes over by itself.
+   for safety: the way back. A router that judges its new version as failing, or is told to roll
+   back, does so at once; while the fleet cannot be reached each judges by what its own workers
+   measured. Back in reach the leader writes it. Any other router follows the leader again, which by
+   then has what that one measured; a person's rollback it carries out for all.
+5. A policy that changed begins a new rollout; what changed is in the log before that. One that is
+   promoted stays so as long as its two variants do. Only a router whose own config changed does so:
+   of two policies in a fleet neither takes over by itself.
 """
 
 import asyncio
@@ -118,9 +120,11 @@ class Rollouts:
                 ) from error
         return Trial(rollouts, grounds)
 
-    async def adopt(self, trial: Trial) -> None:
-        """Put `trial` in force: what is new is written, what is no more is dropped."""
+    async def adopt(self, trial: Trial, generation: int) -> None:
+        """Put `trial`, of the config with this number, in force: what is new is written, what is no
+        more is dropped."""
         async with self._lock:
+            self.ledger.generation = generation
             before, self._running = self._running, dict(trial.rollouts)
             for route in before.keys() - trial.rollouts.keys():
                 await self.ledger.drop(before[route])
@@ -195,24 +199,50 @@ class Rollouts:
             await self._ties.flush()
 
     async def _turn(self, rollout: Rollout, is_second: bool) -> None:
-        reports: Sequence[Report] = [self._report(rollout)] if is_second else []
-        cursor = rollout.state.cursor
+        own = [self._report(rollout)] if is_second and rollout.is_judged else []
         try:
-            is_leader = await self._lead(rollout)
-            if reports and rollout.is_judged:
-                await self._ties.state.fleet.share(rollout.route, reports[0])
-                if is_leader:
-                    gather = self._ties.state.fleet.gather
-                    reports, cursor = await gather(rollout.route, rollout.state.cursor)
+            heard = await self._hear(rollout, own)
         except StateError as error:
-            is_leader = rollout.fence is not None and rollout.is_kept
             rollout.is_cut_off = True
             self.ledger.note_trouble(rollout, unread=str(error))
-        if is_leader:
-            gates = self._ties.gates(rollout.route)
-            rollout.take(reports, cursor, gates, self._ties.clock())
-            await self._put(rollout, self._due(rollout))
+            self._turn_alone(rollout, own)
+        else:
+            if heard is not None:
+                self._take(rollout, *heard)
+                await self._put(rollout, self._due(rollout))
         self.ledger.apply(rollout)
+
+    async def _hear(
+        self, rollout: Rollout, own: Sequence[Report]
+    ) -> tuple[Sequence[Report], str] | None:
+        """What all routers measured, and how far that was read; None: another router leads.
+
+        Raises:
+            StateError: the fleet or the store fails. What this router measured waits for it.
+        """
+        fleet = self._ties.state.fleet
+        for report in own:
+            await fleet.share(rollout.route, report)
+        if not await self._lead(rollout):
+            return None
+        cursor = rollout.state.cursor
+        return await fleet.gather(rollout.route, cursor) if own else ((), cursor)
+
+    def _turn_alone(self, rollout: Rollout, own: Sequence[Report]) -> None:
+        """While the fleet cannot be reached only the way back is open."""
+        if not rollout.is_kept:
+            return
+        self._take(rollout, own, rollout.state.cursor)
+        turn = self._due(rollout)
+        if not is_way_back(turn.state):
+            return
+        if turn.events:
+            self.ledger.act_unwritten(rollout, turn)
+        else:
+            rollout.move(turn.state)
+
+    def _take(self, rollout: Rollout, reports: Sequence[Report], cursor: str) -> None:
+        rollout.take(reports, cursor, self._ties.gates(rollout.route), self._ties.clock())
 
     def _report(self, rollout: Rollout) -> Report:
         block = self._measuring.take(rollout.route)
@@ -225,13 +255,17 @@ class Rollouts:
         Raises:
             StateError: the fleet or the store fails.
         """
-        fence = await self._ties.state.fleet.lead(rollout.route)
+        fleet, clock_s = self._ties.state.fleet, self._ties.clock()
+        fence = await fleet.lead(rollout.route)
+        rollout.leader = fleet.leader(rollout.route)
         is_new = fence is not None and fence != rollout.fence
-        if is_new or self._ties.clock() - rollout.looked_s >= SECOND_S:
+        if is_new or rollout.is_cut_off or clock_s - rollout.looked_s >= SECOND_S:
             await self.ledger.look(rollout)
         if is_new:
             rollout.turned_s = None
+            rollout.listens_until_s = clock_s + fleet.hears_s
         rollout.fence = fence
+        await self.ledger.repay(rollout)
         if fence is not None and not rollout.is_kept and rollout.may_begin:
             await self.ledger.begin(rollout, earlier)
         return rollout.is_kept and fence is not None
@@ -242,7 +276,9 @@ class Rollouts:
         clock_s = ties.clock()
         since_s = 0.0 if rollout.turned_s is None else clock_s - rollout.turned_s
         rollout.turned_s = clock_s
-        in_flight = rollout.in_flight(self._in_flight(rollout), ties.state.router, clock_s)
+        in_flight: dict[Place, int] = {}  # of routers that were not heard yet it is not known
+        if clock_s >= rollout.listens_until_s:
+            in_flight = rollout.in_flight(self._in_flight(rollout), ties.state.router, clock_s)
         up = frozenset(filter(ties.endpoints.is_ready, self._places(rollout)))
         return rollout.turn(ties.now(), min(since_s, ELAPSED_MAX_S), up, in_flight)
 
@@ -304,12 +340,14 @@ class Rollouts:
             raise StateError("another router moves this rollout at the same time; try again")
 
     async def _look_before(self, rollout: Rollout, action: Action) -> None:
-        """What a person decides must not rest on what another router knows better."""
+        """What a person decides must not rest on what another router knows better. Back is always
+        safe."""
         try:
             await self.ledger.look(rollout)
         except StateError:
-            if rollout.fence is None or action is not Action.ROLLBACK:
+            if action is not Action.ROLLBACK:
                 raise
+            rollout.is_cut_off = True
         if not rollout.is_kept:
             raise engine.Refused(rollout.trouble or "the rollout has not begun yet; try again")
 
@@ -318,8 +356,9 @@ class Rollouts:
         try:
             return await self.ledger.write(rollout, turn.state, turn.events)
         except StateError as error:
-            if rollout.fence is None or not is_way_back(turn.state):
+            if not is_way_back(turn.state):
                 raise
+            rollout.is_cut_off = True
             self.ledger.note_trouble(rollout, unwritten=str(error))
             self.ledger.act_unwritten(rollout, turn)
             return True

@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS log (
 CREATE INDEX IF NOT EXISTS log_at_s ON log (at_s);
 CREATE TABLE IF NOT EXISTS cohorts (
     due_s INTEGER NOT NULL, route TEXT NOT NULL, kpi TEXT NOT NULL, variant TEXT NOT NULL,
-    cell TEXT NOT NULL, version INTEGER NOT NULL, absent REAL NOT NULL, is_reward INTEGER NOT NULL,
+    cell TEXT NOT NULL, version INTEGER NOT NULL, absent REAL NOT NULL, is_logged INTEGER NOT NULL,
     is_unit INTEGER NOT NULL, exposed INTEGER NOT NULL, n INTEGER NOT NULL, total REAL NOT NULL,
     squares REAL NOT NULL, PRIMARY KEY (due_s, route, kpi, variant, cell, version)
 ) WITHOUT ROWID;
@@ -123,7 +123,7 @@ class _Batch:
     def await_cohort(
         self, arm: Arm, kpi: str, due_s: int, flags: tuple[float, bool, bool], exposed: int, sums: Sums
     ) -> None:
-        """Add to a cohort; `flags` are its `absent`, `is_reward`, `is_unit`."""
+        """Add to a cohort; `flags` are its `absent`, `is_logged`, `is_unit`."""
         row = self._cohorts.setdefault((due_s, arm, kpi), [*flags, 0, 0, 0.0, 0.0])
         row[3] += exposed
         row[4] += sums.n
@@ -200,7 +200,7 @@ class _Batch:
             [(*_row(arm), kpi, *row) for (arm, kpi), row in self._summed.items()],
         )
         self._connection.executemany(
-            "INSERT INTO cohorts (due_s, route, variant, cell, version, kpi, absent, is_reward,"
+            "INSERT INTO cohorts (due_s, route, variant, cell, version, kpi, absent, is_logged,"
             " is_unit, exposed, n, total, squares) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET exposed = exposed + excluded.exposed, n = n + excluded.n,"
             " total = total + excluded.total, squares = squares + excluded.squares",
@@ -226,7 +226,9 @@ def claim(connection: sqlite3.Connection, items: Sequence[Item], now_s: int) -> 
     seen: set[str] = set()
     for item in items:
         keys = keys_of(item)
-        if any(key in seen or _is_known(connection, key) for key in keys):
+        # receipts that name no version may have counted in an earlier version of the program
+        old = () if item.arm.version else (item.nonce,)
+        if any(key in seen or _is_known(connection, key) for key in (*keys, *old)):
             claims.append(Claim.DUPLICATE)
             continue
         if any(v.cohort is not None and v.cohort.due_s <= matured_s for v in item.values):
@@ -260,10 +262,10 @@ def _count(batch: _Batch, item: Item) -> None:
         elif not item.unit and value.cohort is None:
             batch.sum_up(item.arm, value.kpi, one, 1)
         if value.cohort is None:
-            if value.is_reward:
+            if value.is_logged:
                 batch.log(item.arm, value.kpi, one)
-        elif value.is_reward or not item.unit:
-            flags = (value.cohort.absent, value.is_reward, bool(item.unit))
+        elif value.is_logged or not item.unit:
+            flags = (value.cohort.absent, value.is_logged, bool(item.unit))
             batch.await_cohort(item.arm, value.kpi, value.cohort.due_s, flags, 0, one)
 
 
@@ -279,7 +281,7 @@ def merge(connection: sqlite3.Connection, increments: Increments, now_s: int) ->
         _expose(batch, exposures)
     for measured in increments.measured:
         batch.sum_up(measured.arm, measured.kpi, measured.sums, measured.sums.n)
-        if measured.is_reward:
+        if measured.is_logged:
             batch.log(measured.arm, measured.kpi, measured.sums)
     batch.write()
     # this file is one program's: earlier runs of it say no more
@@ -295,9 +297,9 @@ def _expose(batch: _Batch, exposures: Exposures) -> None:
     for unit in exposures.units:
         batch.unit(arm, unit, exposures.silences)
     for kpi, cohort in exposures.cohorts:
-        is_reward = kpi == exposures.reward
-        if is_reward or not exposures.is_sticky:
-            flags = (cohort.absent, is_reward, exposures.is_sticky)
+        is_logged = kpi in exposures.logged
+        if is_logged or not exposures.is_sticky:
+            flags = (cohort.absent, is_logged, exposures.is_sticky)
             batch.await_cohort(arm, kpi, cohort.due_s, flags, exposures.requests, Sums())
 
 
@@ -307,16 +309,16 @@ def mature(connection: sqlite3.Connection, now_s: int) -> int:
         return 0
     batch = _Batch(connection, now_s)
     rows = connection.execute(
-        "SELECT route, variant, cell, version, kpi, absent, is_reward, is_unit, exposed, n, total,"
+        "SELECT route, variant, cell, version, kpi, absent, is_logged, is_unit, exposed, n, total,"
         " squares FROM cohorts WHERE due_s <= ? ORDER BY due_s, route, kpi, variant, cell, version",
         (now_s,),
     ).fetchall()
     for row in rows:
         arm, kpi = Arm(*row[:4]), row[4]
-        absent, is_reward, is_unit, exposed, n, total, squares = row[5:]
+        absent, is_logged, is_unit, exposed, n, total, squares = row[5:]
         silent = max(0, exposed - n)
         sums = Sums(n + silent, total + silent * absent, squares + silent * absent * absent)
-        if is_reward:
+        if is_logged:
             batch.log(arm, kpi, sums)
         if not is_unit:
             batch.sum_up(arm, kpi, sums, n)

@@ -73,6 +73,8 @@ class Steering:
                 reason=question.reason,
                 weights=question.weights,
             )
+        except KeyError:  # a reload came first
+            return self._without_rollout(name)
         except engine.Refused as refusal:
             return problem(409, "rollout-refused", str(refusal))
         except StateError as error:
@@ -80,7 +82,8 @@ class Steering:
                 503, "state-unavailable", f"it could not be written, nothing is changed: {error}"
             )
         answer = {"route": name, "action": action, "changed": not note, "note": note}
-        return success({**answer, "rollout": shown(rollout)})
+        in_force = self._plane.rollouts.of(name) or rollout  # a reload may have come first
+        return success({**answer, "rollout": shown(in_force)})
 
     async def events(self, query: Mapping[str, str]) -> Answer:
         """The audit log."""

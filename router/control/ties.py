@@ -22,8 +22,8 @@ def _no_gates(route: str) -> Mapping[str, Verdict]:
 @dataclass(frozen=True, slots=True)
 class Ties:
     """All of them. `push` tells workers; `flush` has them send what they counted, and waits for it;
-    `generation` is that of the config in force. `notify` gets every event once, and never waits;
-    `gates` says what the gates of a route say. `now` is seconds since 1970, `clock` never jumps.
+    `notify` gets every event once, and never waits; `gates` says what the gates of a route say.
+    `now` is seconds since 1970, `clock` never jumps.
     """
 
     state: StateHolder
@@ -31,7 +31,6 @@ class Ties:
     endpoints: Endpoints
     push: Callable[[Weights], None]
     flush: Callable[[], Awaitable[None]]
-    generation: Callable[[], int]
     notify: Callable[[Event], None] = _nobody
     gates: Callable[[str], Mapping[str, Verdict]] = _no_gates
     now: Callable[[], float] = time.time

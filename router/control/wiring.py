@@ -87,7 +87,6 @@ class Wiring:
                     endpoints,
                     self._push,
                     self._flush,
-                    self._generation,
                     webhooks.send,
                     self.gates.verdicts,
                 )
@@ -153,6 +152,8 @@ class Wiring:
             pem=plane.certificates.pem,
             held=plane.rollouts.held(),
             workers=plane.supervisor.size,
+            cells=plane.learning.cells(),
+            versions=plane.learning.versions(),
         )
 
     # from workers
@@ -161,6 +162,7 @@ class Wiring:
         # by process: during a restart two of them are the same worker
         self.plane.totals.add(replace(stats, worker=worker.pid))
         self.plane.rollouts.on_stats(stats)
+        self.plane.learning.intake.on_stats(stats)
         if worker.generation:  # not a spare, nor one that is being started: these hold nothing
             self.plane.endpoints.on_stats(worker.pid, stats)
 

@@ -105,7 +105,7 @@ class Arms(dict[tuple[str, str], "Arm"]):
         """The arms under other weights; requests that began under these go on with them."""
         if version == self.version:
             return self
-        renewed = object.__new__(Arms)
+        renewed = Arms.__new__(Arms)
         for name in Arms.__slots__:
             setattr(renewed, name, getattr(self, name))
         renewed.version = version

@@ -10,8 +10,9 @@ What is counted, and against whom:
    (4xx of its own) or breaks off for it, and those cut because their endpoint was taken out and had
    its time. Requests refused before they have a variant (too many of them, a held route) are
    nobody's.
-4. Time is measured of what was answered, and not by 5xx: who fails at once is not quick. It is the
-   client's time, without that spent held.
+4. Time is measured of what was answered, and not by 5xx: who fails at once is not quick. Who left
+   unanswered waited so long at least, and counts with that: else a version that hangs would have
+   no slow requests. It is the client's time, without that spent held.
 5. A stream counts when it ends, but its first byte at once.
 """
 
@@ -21,7 +22,7 @@ from math import floor, log
 from typing import Any, Final
 
 from router.rollouts import measured
-from router.rollouts.measured import SKETCH_GROWTH, Measured
+from router.rollouts.measured import SKETCH_GROWTH, Measured, bucket_of
 
 _LEAST_S: Final = 1e-6
 """Less is measured as this: the sketch takes positive numbers."""
@@ -71,7 +72,7 @@ class Measures:
     def observe(self, status: int, elapsed_s: float, end: End) -> None:
         """A request is over, so long after it came."""
         if end is not _WHOLE:
-            self._observe_broken(status, end)
+            self._observe_broken(status, elapsed_s, end)
             return
         self._requests += 1
         if status >= 500:
@@ -80,9 +81,13 @@ class Measures:
             time_s = elapsed_s if elapsed_s > _LEAST_S else _LEAST_S
             self._latencies[floor(log(time_s) / SKETCH_GROWTH)] += 1
 
-    def _observe_broken(self, status: int, end: End) -> None:
+    def _observe_broken(self, status: int, elapsed_s: float, end: End) -> None:
         if end is End.EXCUSED:
             return
+        if end is End.ABORTED and status == 0:  # unanswered
+            bucket = bucket_of(max(elapsed_s, _LEAST_S))
+            self._first_bytes[bucket] += 1
+            self._latencies[bucket] += 1
         self._requests += 1
         self._errors += status >= 500
         self._aborts += end is End.ABORTED

@@ -78,8 +78,7 @@ def look(experiment: Experiment, kpi: Kpi, place: Place, alpha: float) -> Look:
     change = difference(kpi.kind, a, b, experiment.shares(control, place.cell))
     is_exact = experiment.is_learned and kpi.kind is Kind.BINARY
     method = Method.EXACT if is_exact else Method.MIXTURE
-    earlier = experiment.earlier
-    seen = earlier.seen.get(place, Seen()) if earlier.control == control else Seen()
+    seen = _seen_before(experiment, place)
     n = sum(s.n for s in a.values()), sum(s.n for s in b.values())
     least = 1 if kpi.kind is Kind.BINARY else NUMBERS_LEAST
     if change is None or min(n) < least or change.variance <= 0.0:
@@ -105,6 +104,12 @@ def look(experiment: Experiment, kpi: Kpi, place: Place, alpha: float) -> Look:
         detectable=power.detectable(change.variance, scale, alpha),
         needed=_needed(experiment, kpi, change, n, scale, alpha),
     )
+
+
+def _seen_before(experiment: Experiment, place: Place) -> Seen:
+    """Against the same control only."""
+    earlier = experiment.earlier
+    return earlier.seen.get(place, Seen()) if earlier.control == experiment.control else Seen()
 
 
 def _scale(kpi: Kpi, change: Difference, alpha: float) -> float:

@@ -124,6 +124,11 @@ class AbOptions(Options):
         more = dict.fromkeys(name for name in backends if name not in known)
         return (*listed, *(Variant(name, 0.0) for name in more))
 
+    def shares(self) -> dict[str, dict[str, float]]:
+        segments = {cell: weighed(segment.listed) for cell, segment in self._segments().items()}
+        cells = {"": self.variants()} | segments
+        return {cell: {v.name: v.weight for v in listed} for cell, listed in cells.items()}
+
     def build(self, scope: Scope) -> Assignment:
         segments = self._segments()
         of_cells: Mapping[str, Mapping[str, float]] = scope.cells or {}

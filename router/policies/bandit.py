@@ -24,10 +24,12 @@ from router.bandits.top_two import TopTwo
 from router.bandits.ucb1 import ucb1
 from router.messages import Request, VariantState
 from router.policies.ab import (
+    admission_of,
     normalised,
     require_active,
     require_distinct,
     require_new_units,
+    require_units,
 )
 from router.policies.bandit_options import (
     CONSTRAINTS_MAX,
@@ -38,6 +40,7 @@ from router.policies.bandit_options import (
     WarmUp,
 )
 from router.policies.base import Assignment, Options, Scope, Variant, register
+from router.policies.layers import Experiment
 from router.policies.override import Override
 from router.policies.segments import (
     SEGMENTS_MAX,
@@ -99,7 +102,7 @@ class BanditOptions(Options):
     max_step: Annotated[Share, Field(gt=0)] | None = None
     """Most that a share grows by in a second. By default only newcomers are held back."""
     warm_up: WarmUp = WarmUp()
-    """How a variant that joins others is held back."""
+    """Until when, and how much, a variant that joins others is held back."""
     change: ChangeOptions | None = ChangeOptions()
     """When a variant has changed, so that its older rewards are forgotten; null: never."""
     half_life: Annotated[Duration, Field(gt=0)] | None = None
@@ -122,6 +125,8 @@ class BanditOptions(Options):
     """What a variant must keep to get traffic."""
     freeze: Annotated[bool, Field(strict=True)] = False
     """Leave the weights as they are, and go on learning."""
+    layered: Annotated[Experiment | None, Field(alias="experiment")] = None
+    """Which units take part; by default all."""
     sticky: Sticky | None = None
     """What an assignment sticks to; without it every request is assigned by itself, at random."""
     override: Override | None = None
@@ -134,6 +139,7 @@ class BanditOptions(Options):
         require_distinct([entry.backend for entry in self.listed])
         require_new_units(self.variants())
         require_active(self.otherwise, self.variants())
+        require_units(self.layered, self.sticky, self.variants())
         active = len(self._named(VariantState.ACTIVE))
         if self.min_share != "auto" and self.min_share * active > 1.0:
             raise ValueError(
@@ -181,8 +187,15 @@ class BanditOptions(Options):
         cells = {
             cell: replaced(variants, given.get(cell), missing=self._floor()) for cell in self.cells
         }
+        admission = admission_of(self.layered, scope, variants)
         return Plan(
-            variants, self.sticky, self.override, cells=cells, cell_of=self._cell_of()
+            variants,
+            self.sticky,
+            self.override,
+            unidentified=None if admission is None else admission.control,
+            cells=cells,
+            cell_of=self._cell_of(),
+            admission=admission,
         ).build(scope)
 
     @property
@@ -192,11 +205,27 @@ class BanditOptions(Options):
         return name_segments([segment.name for segment in self.ordered])
 
     @property
+    def experiment(self) -> Experiment | None:
+        return self.layered
+
+    @property
     def unit_of(self) -> Callable[[Request], bytes | None] | None:
         return None if self.sticky is None else self.sticky.build()
 
+    @property
+    def is_measured(self) -> bool:
+        return bool(self.constraints)
+
     def fallback(self, variant: str) -> str | None:
         return self.otherwise if variant != self.otherwise else None
+
+    def warnings(self) -> tuple[str, ...]:
+        # Nothing counts the requests beyond `slower_than_s` yet and hands them to `Learner.limit`.
+        return tuple(
+            f"the constraint on {one.kpi} is not measured yet: p95 and p99 take no variant out"
+            for one in self.constraints
+            if one.slower_than_s is not None
+        )
 
     def learner(self, reward: Reward | None = None) -> Bandit:
         """`reward`: what the KPI is; without it a number from 0 to 1, more is better.

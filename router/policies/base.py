@@ -136,6 +136,11 @@ class Options(Model):
         """Compile for traffic. Cost may be anything; `assign` must be cheap."""
         raise NotImplementedError
 
+    def shares(self) -> dict[str, dict[str, float]]:
+        """Cell -> variant -> configured weight."""
+        own = {variant.name: variant.weight for variant in self.variants()}
+        return {cell: dict(own) for cell in ("", *self.cells)}
+
     def fallback(self, variant: str) -> str | None:
         """The variant that answers when `variant` has no healthy endpoint, or None: nobody does."""
         return None
@@ -156,7 +161,8 @@ class Options(Model):
 
     @property
     def is_measured(self) -> bool:
-        """Whether workers measure its variants: exactly when `rollout` gives a plan."""
+        """Whether workers measure its variants: when `rollout` gives a plan, or a learner has
+        constraints."""
         return False
 
     @property

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from math import inf
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from router.messages import Request
 from router.policies.sticky import CookieName, HeaderName
 from router.strict import Model
-from router.units import Regex
+from router.units import parse_regex
 
 CONDITIONS_MAX: Final = 8
 VALUES_MAX: Final = 1000
@@ -92,7 +92,7 @@ class When(Subject):
     """Is a decimal number from the first to below the second; null is no bound."""
     prefix: Annotated[Text, Field(min_length=1)] | None = None
     """Begins with it."""
-    regex: Annotated[Regex, Field(max_length=REGEX_MAX_BYTES)] | None = None
+    regex: Annotated[Text, AfterValidator(parse_regex)] | None = None
     """Matches the whole value, if that is no longer than 1 KiB."""
     present: Annotated[bool, Field(strict=True)] | None = None
     """true: is there, with any value. false: is not there."""

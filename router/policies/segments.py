@@ -84,7 +84,9 @@ def name_segments(names: Sequence[str | None]) -> tuple[str, ...]:
     cells = tuple(name or f"segment-{place}" for place, name in enumerate(names, 1))
     for place, cell in enumerate(cells):
         if cell in cells[:place]:
-            raise ValueError(f"the segment name {cell!r} is taken by segment {cells.index(cell)}")
+            raise ValueError(
+                f"the segment name {cell!r} is taken by segment {cells.index(cell) + 1}"
+            )
     return cells
 
 

@@ -18,9 +18,11 @@ ABORTS: Final = "aborts"
 TRUNCATED: Final = "truncated"
 """Rate: cut after the head of the response had gone to the client."""
 LATENCY: Final = "latency"
-"""Distribution: seconds from the first byte of a request to the last byte of its response."""
+"""Distribution: seconds from the first byte of a request to the last byte of its response, or until
+its client left unanswered."""
 FIRST_BYTE: Final = "first_byte"
-"""Distribution: seconds from the first byte of a request to the head of its response."""
+"""Distribution: seconds from the first byte of a request to the head of its response, or until its
+client left unanswered."""
 
 RATES: Final = (ERRORS, ABORTS, TRUNCATED)
 DISTRIBUTIONS: Final = (LATENCY, FIRST_BYTE)

@@ -61,8 +61,7 @@ def test_the_examples_have_every_key() -> None:
         root = read(path.read_text(), {}).root
         assert root is not None
         written |= set(all_keys(root.data))
-    missing = {key for _, key, _ in keys()} - written
-    assert missing == {"exact"}  # the condition that bare text is short for; a comment says so
+    assert {key for _, key, _ in keys()} - written == set()
 
 
 def test_the_example_s_settings_are_the_defaults() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from router import units
 from router.config import values
 
 
@@ -28,7 +29,7 @@ def accepts(kind: Any, value: str) -> str:
         (values.EndpointUrl, "http://a_b:1", "http://a_b:1"),
         (values.Network, "10.0.0.0/8", "10.0.0.0/8"),
         (values.Network, "::1", "::1"),
-        (values.Regex, "a|b", "a|b"),
+        (units.Regex, "a|b", "a|b"),
         (values.Host, "API.Example.org.", "api.example.org"),
         (values.Host, "*.Example.org", "*.example.org"),
         (values.Host, "[::1]", "[::1]"),
@@ -78,9 +79,9 @@ def test_a_value_is_taken_in_its_canonical_form(kind: Any, value: str, result: s
         (values.EndpointUrl, "http://a:1\n"),
         (values.Network, "10.0.0.1/8"),
         (values.Network, "10"),
-        (values.Regex, "("),
-        (values.Regex, "a{99999999999}"),
-        (values.Regex, "(" * 5000 + ")" * 5000),
+        (units.Regex, "("),
+        (units.Regex, "a{99999999999}"),
+        (units.Regex, "(" * 5000 + ")" * 5000),
         (values.Host, "a:80"),
         (values.Host, "*"),
         (values.Host, "a.*.b"),

@@ -33,7 +33,7 @@ ARM = Arm("r", "v1", "", 1)
 def item(nonce: str, issued_s: int = 1000, route: str = "r", value: float = 1.0, **more: Any) -> Item:
     """Feedback for the reward `click`."""
     arm = more.pop("arm", Arm(route, "v1", "", 1))
-    values = more.pop("values", (Value("click", value, is_reward=True),))
+    values = more.pop("values", (Value("click", value, is_logged=True),))
     return Item(arm, nonce, issued_s, values, **more)
 
 
@@ -92,7 +92,7 @@ class StoreContract:
         assert await store.claim([elsewhere, item("d", key="order-2")], 1002) == [ACCEPTED, DUPLICATE]
 
     async def test_an_item_counts_whole_or_not_at_all(self, store: Store) -> None:
-        both = (Value("click", 1.0, is_reward=True), Value("revenue", 5.0))
+        both = (Value("click", 1.0, is_logged=True), Value("revenue", 5.0))
         await store.claim([item("a")], 1001)
         assert await store.claim([item("a", values=both)], 1001) == [DUPLICATE]
         assert await summed(store, "revenue") is None
@@ -149,7 +149,7 @@ class StoreContract:
 
     async def test_a_cohort_matures_once_with_silence_as_it_counts(self, store: Store) -> None:
         cohort = Cohort(2000, 0.0)
-        told = exposures(10, cohorts=(("click", cohort),), reward="click")
+        told = exposures(10, cohorts=(("click", cohort),), logged=("click",))
         await store.merge(Increments("a", 1, (told,)), 1000)
         value = Value("click", 1.0, True, cohort)
         await store.claim([item("a", values=(value,)), item("b", values=(value,))], 1500)
@@ -179,7 +179,7 @@ class StoreContract:
     # exposures and units
 
     async def test_increments_of_a_router_are_merged_once(self, store: Store) -> None:
-        measured = Measured(ARM, "latency", Sums(3, 0.75, 0.3125), is_reward=True)
+        measured = Measured(ARM, "latency", Sums(3, 0.75, 0.3125), is_logged=True)
         for number in (1, 1, 2, 1):
             await store.merge(Increments("a", number, (exposures(3),), (measured,)), 1000)
         await store.merge(Increments("b", 1, (exposures(3),)), 1000)

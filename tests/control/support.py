@@ -135,7 +135,7 @@ def idle_plane(config: Loaded | None = None, push: Callable[[Weights], None] = p
         state=state,
         learning=Learning(push, time.time, state),
         audit=audit,
-        rollouts=Rollouts(Ties(state, audit, endpoints, push, no_flush, lambda: 1)),
+        rollouts=Rollouts(Ties(state, audit, endpoints, push, no_flush)),
         supervisor=Supervisor(
             Launch((), "json", "info"), (), current, WorkerEvents(nobody, nobody, nobody), print
         ),

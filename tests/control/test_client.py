@@ -65,6 +65,9 @@ def test_a_refusal_is_told_in_the_router_s_words(server: Answering) -> None:
     server.status, server.body = 404, b'{"detail": "no endpoint is \'x\'"}'
     with pytest.raises(AdminError, match=r"^no endpoint is 'x'$"):
         ask(server.address, "POST", "/x")
+    server.body = b'{"detail": "it was rolled back (\\u001b[2J\\n)"}'
+    with pytest.raises(AdminError, match=r"^it was rolled back \(\\x1b\[2J\\n\)$"):
+        ask(server.address, "POST", "/x")
     server.body = b"{}"
     with pytest.raises(AdminError, match=r"answers 404 to /x$"):
         ask(server.address, "POST", "/x")

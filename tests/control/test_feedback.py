@@ -7,11 +7,17 @@ import pytest
 
 from router.config.model import Feedback as Settings
 from router.control.feedback import Feedback
-from router.control.store import Learned, Reward
-from router.receipts import issue, names_of
+from router.control.learning import Trial
+from tests.control.store_contract import item
+from router.receipts import Signer, names_of
 from tests.control.support import BANDIT, LearningAlone, loaded
 
 NOW_S = 1_000_000
+KPIS = {
+    "click": {"type": "binary", "window": "100s"},
+    "revenue": {"type": "numeric", "bounds": [0, 1000], "window": "50s"},
+    "latency": {"source": "latency"},
+}
 JSON = "application/json"
 
 
@@ -21,7 +27,9 @@ class Desk:
     def __init__(self, learning: LearningAlone, settings: Settings) -> None:
         self.learning = learning
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.feedback = Feedback(learning, lambda: settings, lambda: NOW_S, self.count)
+        self.settings = settings
+        self.now_s = float(NOW_S)
+        self.feedback = Feedback(learning, lambda: self.settings, lambda: self.now_s, self.count)
         self.nonces = iter(range(1, 1000))
 
     def count(self, route: str, result: str) -> None:
@@ -30,11 +38,32 @@ class Desk:
     def receipt(self, route: str = "learner", variant: str = "v1", age_s: int = 1) -> str:
         key = bytes.fromhex(self.learning.receipt_key)
         nonce = next(self.nonces).to_bytes(8, "big")
-        return issue(key, names_of(route, variant), 0.5, NOW_S - age_s, nonce).decode()
+        return Signer(key).issue(names_of(route, variant), 0.5, NOW_S - age_s, nonce).decode()
 
-    async def post(self, document: Any, content_type: str = JSON) -> tuple[int, Any]:
+    async def begin(self, feedback: dict[str, Any]) -> None:
+        """Reload the config with these settings."""
+        shop = {**BANDIT, "name": "shop", "match": {"path": "/shop/"}, "kpis": KPIS}
+        config = loaded(routes=[BANDIT, shop], feedback={"window": "100s", **feedback}).config
+        self.learning.adopt(await self.learning.build(config))
+        self.settings = config.feedback
+
+    def set(self, **changes: Any) -> None:
+        """Reload the settings."""
+        self.settings = Settings.model_validate({"window": "100s", **changes})
+
+    async def summed(self, kpi: str, route: str = "shop") -> tuple[int, float]:
+        """Values and their total in the report's sums."""
+        store = self.learning.state.store
+        assert store is not None
+        found = (await store.figures(route)).summed
+        some = [one.sums for (name, _), one in found.items() if name == kpi]
+        return sum(one.n for one in some), sum(one.total for one in some)
+
+    async def post(
+        self, document: Any, content_type: str = JSON, authorization: str | None = None
+    ) -> tuple[int, Any]:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        answer = await self.feedback.answer(content_type, body)
+        answer = await self.feedback.answer(content_type, body, authorization)
         assert answer.content_type == (JSON if answer.status == 200 else "application/problem+json")
         return answer.status, json.loads(answer.body)
 
@@ -42,8 +71,9 @@ class Desk:
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     learning = LearningAlone(print, lambda: NOW_S)
-    learning.adopt(await learning.build(loaded(routes=[BANDIT]).config))
-    yield Desk(learning, Settings.model_validate(dict(window="100s", max_items=5, max_body=4096)))
+    desk = Desk(learning, Settings())
+    await desk.begin({"max_items": 5, "max_body": 4096})
+    yield desk
     await learning.close()
 
 
@@ -80,8 +110,7 @@ async def test_a_receipt_counts_to_the_end_of_the_window_and_is_late_after(desk:
 async def test_what_was_purged_stays_late_when_the_window_grows(desk: Desk) -> None:
     store = desk.learning.state.store
     assert store is not None
-    await store.claim([Reward("nonce", "learner", "v1", 1.0, NOW_S - 51)])
-    await store.save([Learned("learner", "bandit", {}, 1)])
+    await store.claim([item("nonce", NOW_S - 51)], NOW_S)
     assert await store.purge(NOW_S - 50) == 1
     status, body = await desk.post({"receipt": desk.receipt(age_s=51), "reward": 1})
     assert (status, body["result"]) == (410, "late")
@@ -96,20 +125,20 @@ async def test_a_route_or_variant_that_is_gone_is_unknown(
 
 
 async def test_a_receipt_of_another_key_is_forged(desk: Desk) -> None:
-    token = issue(bytes(32), names_of("learner", "v1"), 0.5, NOW_S, bytes(8)).decode()
+    token = Signer(bytes(32)).issue(names_of("learner", "v1"), 0.5, NOW_S, bytes(8)).decode()
     status, body = await desk.post({"receipt": token, "reward": 1})
     assert (status, body["result"]) == (403, "forged")
     assert desk.counts == {("", "forged"): 1}
 
 
 async def test_without_a_key_every_receipt_is_forged(desk: Desk) -> None:
-    desk.learning.receipt_key = ""
-    token = issue(b"", names_of("learner", "v1"), 0.5, NOW_S, bytes(8)).decode()
+    desk.learning.adopt(Trial({}))
+    token = Signer(b"").issue(names_of("learner", "v1"), 0.5, NOW_S, bytes(8)).decode()
     assert (await desk.post({"receipt": token, "reward": 1}))[0] == 403
 
 
 @pytest.mark.parametrize(
-    ("item", "status", "result"),
+    ("item", "status", "result"),  # the receipt "good" stands for one that is
     [
         (1, 400, "malformed"),
         ({}, 400, "malformed"),
@@ -118,19 +147,23 @@ async def test_without_a_key_every_receipt_is_forged(desk: Desk) -> None:
         ({"receipt": "x", "reward": "1"}, 400, "malformed"),
         ({"receipt": "x", "reward": None}, 400, "malformed"),
         ({"receipt": "x", "reward": 1, "click": 1}, 400, "malformed"),
-        ({"receipt": "x", "reward": 1.01}, 422, "out-of-bounds"),
-        ({"receipt": "x", "reward": -1}, 422, "out-of-bounds"),
-        ({"receipt": "x", "reward": float("nan")}, 422, "out-of-bounds"),
-        ({"receipt": "x", "reward": 10**300}, 422, "out-of-bounds"),
+        ({"receipt": "good", "reward": 1.01}, 422, "out_of_bounds"),
+        ({"receipt": "good", "reward": -1}, 422, "out_of_bounds"),
+        ({"receipt": "good", "reward": float("nan")}, 422, "out_of_bounds"),
+        ({"receipt": "good", "reward": 10**300}, 422, "out_of_bounds"),
         ({"receipt": "\ud800", "reward": 1}, 403, "forged"),
     ],
 )
 async def test_a_bad_reward_is_refused_with_the_reason(
     desk: Desk, item: Any, status: int, result: str
 ) -> None:
+    if isinstance(item, dict) and item.get("receipt") == "good":
+        item = {**item, "receipt": desk.receipt()}
     got, body = await desk.post(item)
     assert (got, body["result"]) == (status, result)
     assert body["detail"]
+    summary = desk.learning.summary("learner")
+    assert summary is not None and summary["v1"]["rewards"] == 0
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 4000, b'{"a":1} {"a":1}'])
@@ -141,7 +174,7 @@ async def test_a_body_that_is_not_json_is_refused(desk: Desk, body: bytes) -> No
 
 async def test_a_batch_has_a_result_for_each_in_order(desk: Desk) -> None:
     one = {"receipt": desk.receipt(), "reward": 1}
-    batch = [one, one, {"receipt": "x", "reward": 1}, {"receipt": "x", "reward": 2}, 7]
+    batch = [one, one, {"receipt": "x", "reward": 1}, {"receipt": desk.receipt(), "reward": 2}, 7]
     status, body = await desk.post(batch)
     assert status == 200
     assert body["accepted"] == 1
@@ -149,7 +182,7 @@ async def test_a_batch_has_a_result_for_each_in_order(desk: Desk) -> None:
         "accepted",
         "duplicate",
         "forged",
-        "out-of-bounds",
+        "out_of_bounds",
         "malformed",
     ]
     assert desk.counts["learner", "duplicate"] == 1
@@ -189,3 +222,152 @@ async def test_a_store_that_fails_is_said_and_counts_nothing(
     assert (status, body["type"]) == (503, "urn:pointsman:problem:state-unavailable")
     assert desk.counts == {}
     desk.learning.state.store = None
+
+
+# what an item says
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"reward": 1},
+        {"kpi": "click", "value": True},
+        {"kpis": {"click": 1, "revenue": 12.5}},
+        {"reward": 1, "tags": {"page": "home"}, "idempotency_key": "k-1", "request_id": "r-1"},
+    ],
+)
+async def test_an_item_names_its_kpi_or_means_the_reward(desk: Desk, said: dict[str, Any]) -> None:
+    assert (await desk.post({"receipt": desk.receipt("shop"), **said}))[0] == 200
+    assert await desk.summed("click") == (1, 1.0)
+    summary = desk.learning.summary("shop")
+    assert summary is not None and summary["v1"]["rewards"] == 1
+
+
+async def test_values_of_several_kpis_may_come_one_after_the_other(desk: Desk) -> None:
+    receipt = desk.receipt("shop")
+    assert (await desk.post({"receipt": receipt, "kpi": "click", "value": 1}))[0] == 200
+    assert (await desk.post({"receipt": receipt, "kpi": "revenue", "value": 9}))[0] == 200
+    both = {"receipt": receipt, "kpis": {"click": 1, "revenue": 9}}
+    assert (await desk.post(both))[0] == 409
+    assert [await desk.summed("click"), await desk.summed("revenue")] == [(1, 1.0), (1, 9.0)]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "result"),
+    [
+        ({"kpi": "click", "value": 0.5}, 422, "out_of_bounds"),
+        ({"kpi": "revenue", "value": 1000.5}, 422, "out_of_bounds"),
+        ({"kpi": "revenue", "value": float("inf")}, 422, "out_of_bounds"),
+        ({"kpis": {"click": 1, "revenue": float("nan")}}, 422, "out_of_bounds"),
+        ({"kpis": {"click": 1, "revenue": -(10**400)}}, 422, "out_of_bounds"),
+        ({"kpi": "views", "value": 1}, 404, "unknown"),
+        ({"kpi": "latency", "value": 1}, 404, "unknown"),
+        ({"kpis": {"click": 1, "views": 1}}, 404, "unknown"),
+        ({"kpis": {}}, 400, "malformed"),
+        ({"kpis": {"": 1}}, 400, "malformed"),
+        ({"kpis": {"click": "1"}}, 400, "malformed"),
+        ({"kpis": {f"k{n}": 1 for n in range(17)}}, 400, "malformed"),
+        ({"kpi": "click"}, 400, "malformed"),
+        ({"value": 1}, 400, "malformed"),
+        ({"kpi": "click", "value": 1, "reward": 1}, 400, "malformed"),
+        ({"reward": 1, "tags": {"a b": "x"}}, 400, "malformed"),
+        ({"reward": 1, "tags": {"a": "x" * 129}}, 400, "malformed"),
+        ({"reward": 1, "tags": {"a": "\ud800"}}, 400, "malformed"),
+        ({"reward": 1, "tags": []}, 400, "malformed"),
+        ({"reward": 1, "idempotency_key": "a b"}, 400, "malformed"),
+        ({"reward": 1, "idempotency_key": "\ud800"}, 400, "malformed"),
+        ({"reward": 1, "idempotency_key": 7}, 400, "malformed"),
+    ],
+)
+async def test_an_item_that_is_not_whole_counts_nowhere(
+    desk: Desk, said: dict[str, Any], status: int, result: str
+) -> None:
+    receipt = desk.receipt("shop")
+    got, body = await desk.post({"receipt": receipt, **said})
+    assert (got, body["result"]) == (status, result)
+    assert [await desk.summed("click"), await desk.summed("revenue")] == [(0, 0), (0, 0)]
+    assert (await desk.post({"receipt": receipt, "reward": 1}))[0] == 200
+
+
+async def test_each_kpi_has_its_own_window(desk: Desk) -> None:
+    receipt = desk.receipt("shop", age_s=60)
+    assert (await desk.post({"receipt": receipt, "kpi": "revenue", "value": 1}))[0] == 410
+    assert (await desk.post({"receipt": receipt, "kpi": "click", "value": 1}))[0] == 200
+
+
+async def test_a_key_of_the_sender_counts_once(desk: Desk) -> None:
+    for expected in (200, 409):
+        item = {"receipt": desk.receipt("shop"), "reward": 1, "idempotency_key": "order-1"}
+        assert (await desk.post(item))[0] == expected
+    assert await desk.summed("click") == (1, 1.0)
+
+
+async def test_a_request_id_alone_names_no_exposure_and_the_answer_says_so(desk: Desk) -> None:
+    status, body = await desk.post({"request_id": "abc", "reward": 1})
+    assert (status, body["result"]) == (404, "unknown")
+    assert "post the receipt" in body["detail"]
+
+
+async def test_a_key_that_is_given_twice_makes_only_its_item_malformed(desk: Desk) -> None:
+    body = f'[{{"receipt":"{desk.receipt()}","reward":1,"reward":0}},{{"receipt":"{desk.receipt()}","reward":1}}]'
+    _, answer = await desk.post(body.encode())
+    assert [one["result"] for one in answer["results"]] == ["malformed", "accepted"]
+
+
+async def test_a_line_that_is_not_json_makes_only_its_item_malformed(desk: Desk) -> None:
+    good = json.dumps({"receipt": desk.receipt(), "reward": 1})
+    lines = f"{{\n{good}\n{'[' * 3000}\n"
+    _, answer = await desk.post(lines.encode(), "application/x-ndjson")
+    assert [one["result"] for one in answer["results"]] == ["malformed", "accepted", "malformed"]
+
+
+@pytest.mark.parametrize("place", ["puid", "tags"])
+async def test_seldons_form_is_understood(desk: Desk, place: str) -> None:
+    receipt = desk.receipt()
+    meta = {"puid": receipt} if place == "puid" else {"tags": {"x-router-receipt": receipt}}
+    body = {"request": {"data": {}}, "response": {"meta": meta}, "reward": 0.5, "truth": None}
+    assert await desk.post(body) == (200, {"result": "accepted"})
+    assert (await desk.post({**body, "response": {}}))[1]["result"] == "malformed"
+
+
+# who may post, and how much
+
+
+async def test_receipts_of_a_previous_key_are_accepted(desk: Desk) -> None:
+    old, new = "o" * 32, "n" * 32
+    await desk.begin({"key": old})
+    receipt = desk.receipt()
+    await desk.begin({"key": new})
+    assert (await desk.post({"receipt": receipt, "reward": 1}))[0] == 403
+    await desk.begin({"key": new, "previous_keys": [old]})
+    assert (await desk.post({"receipt": receipt, "reward": 1}))[0] == 200
+    assert (await desk.post({"receipt": desk.receipt(), "reward": 1}))[0] == 200
+
+
+async def test_with_a_token_others_are_refused(desk: Desk) -> None:
+    desk.set(token="t" * 16)
+    item = {"receipt": desk.receipt(), "reward": 1}
+    assert (await desk.post(item, authorization=""))[0] == 401
+    assert (await desk.post(item, authorization="Bearer wrong"))[0] == 403
+    assert (await desk.post(item, authorization="bearer " + "t" * 16))[0] == 200
+    assert (await desk.post({"receipt": desk.receipt(), "reward": 1}))[0] == 200  # checked before
+
+
+async def test_a_flood_is_told_to_wait_and_counted(desk: Desk) -> None:
+    desk.set(rate=2)
+    answers = [
+        await desk.feedback.answer(JSON, json.dumps(items).encode())
+        for items in ([{}] * 5, [{}], [{}])
+    ]
+    assert [answer.status for answer in answers] == [200, 429, 429]
+    assert answers[1].retry_after == 2
+    assert desk.counts["", "limited"] == 2
+    desk.now_s += 2
+    assert (await desk.feedback.answer(JSON, b"{}")).status == 400
+
+
+async def test_what_was_counted_stays_known_after_a_restart_and_a_longer_window(desk: Desk) -> None:
+    receipt = desk.receipt("shop")
+    await desk.post({"receipt": receipt, "reward": 1})
+    await desk.begin({"window": "1000s"})
+    assert (await desk.post({"receipt": receipt, "reward": 1}))[0] == 409

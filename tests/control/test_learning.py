@@ -7,7 +7,8 @@ import pytest
 
 from router.config.model import Config
 from router.control import state as module
-from router.control.store import Learned, Reward, Store, open_store
+from router.control.counts import Arm, Claim, Increments, Item, Measured, Value
+from router.control.store import Learned, Store, open_store
 from router.errors import StartError, StateError
 from router.messages import Weights
 from tests.control.support import BANDIT, PLAIN, LearningAlone, Pushed, loaded
@@ -18,9 +19,17 @@ def config_of(state: Path | None = None, **changes: Any) -> Config:
     return loaded(state=url, **({"routes": [BANDIT]} | changes)).config
 
 
-def rewards(variant: str, values: Sequence[float], prefix: str = "") -> list[Reward]:
+ACCEPTED, DUPLICATE = Claim.ACCEPTED, Claim.DUPLICATE
+
+
+def rewards(variant: str, values: Sequence[float], prefix: str = "") -> list[Item]:
     return [
-        Reward(f"{prefix}{variant}-{index}", "learner", variant, value, 1000)
+        Item(
+            Arm("learner", variant, "", 1),
+            f"{prefix}{variant}-{index}",
+            1000,
+            (Value("click", value, is_logged=True),),
+        )
         for index, value in enumerate(values)
     ]
 
@@ -58,8 +67,10 @@ async def test_versions_of_weights_count_up() -> None:
     for turn in range(3):
         await learning.record(rewards("v2", [1.0] * 20, prefix=f"{turn}"))
         await learning.tick()
-    assert [message.version for message in pushed] == sorted({m.version for m in pushed})
-    assert len(pushed) == 3
+    versions = [message.version for message in pushed]
+    assert len(versions) == 3
+    assert versions[0] > 1  # the first stands for the weights of the start
+    assert versions == sorted(versions)
     await learning.close()
 
 
@@ -67,7 +78,7 @@ async def test_a_reward_counts_once_however_it_is_repeated() -> None:
     learning = await begin(config_of())
     one = rewards("v1", [1.0])
     counted = await asyncio.gather(*(learning.record(one + one) for _ in range(5)))
-    assert sum(flag for flags in counted for flag in flags) == 1
+    assert [claim for claims in counted for claim in claims].count(ACCEPTED) == 1
     summary = learning.summary("learner")
     assert summary is not None
     assert summary["v1"]["rewards"] == 1
@@ -85,7 +96,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     assert second.weights() == weights
     assert second.summary("learner") == summary
     assert second.receipt_key == key
-    assert await second.record(rewards("v1", [0.0])) == [False]
+    assert await second.record(rewards("v1", [0.0])) == [DUPLICATE]
     await second.close()
 
 
@@ -125,7 +136,7 @@ async def test_a_route_that_comes_back_finds_what_it_learned() -> None:
     learning.adopt(await learning.build(config_of(routes=[PLAIN])))
     assert learning.weights() == {}
     assert learning.receipt_key == ""
-    assert not learning.knows("learner", "v1")
+    assert learning.subjects == {}
     learning.adopt(await learning.build(config_of()))
     summary = learning.summary("learner")
     assert summary is not None
@@ -150,10 +161,15 @@ class FailingStore:
         await self._store.save(learned)
         self._journal.append("saved")
 
-    async def claim(self, rewards: Sequence[Reward]) -> list[int | None]:
+    async def claim(self, items: Sequence[Item], now_s: int) -> list[Claim]:
         if self.error:
             raise self.error
-        return await self._store.claim(rewards)
+        return await self._store.claim(items, now_s)
+
+    async def merge(self, increments: Increments, now_s: int) -> None:
+        if self.error:
+            raise self.error
+        await self._store.merge(increments, now_s)
 
 
 @pytest.fixture
@@ -204,7 +220,7 @@ async def test_a_reward_that_cannot_be_written_is_not_counted(
     with pytest.raises(StateError, match="disk full"):
         await learning.record(rewards("v1", [1.0]))
     stores[0].error = None
-    assert await learning.record(rewards("v1", [1.0])) == [True]
+    assert await learning.record(rewards("v1", [1.0])) == [ACCEPTED]
     await learning.close()
 
 

@@ -63,8 +63,8 @@ def test_an_inconclusive_rollout_is_a_warning() -> None:
     assert body["payload"]["severity"] == "warning"
 
 
-@pytest.mark.parametrize("kind", ["promoted", "started", "restarted"])
-def test_the_alert_is_resolved_by_promotion_or_a_new_start(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["promoted", "started", "restarted", "dropped"])
+def test_the_alert_is_resolved_when_what_went_wrong_is_history(kind: str) -> None:
     _, body, _ = told(PAGER, replace(EVENT, kind=kind))
     assert body == {
         "routing_key": "key",
@@ -111,8 +111,8 @@ def test_a_long_reason_is_cut() -> None:
     ("options", "kinds"),
     [
         (SLACK, "started restarted paused inconclusive promoted rolled_back failed"),
-        (PAGER, "started restarted inconclusive promoted rolled_back failed"),
-        ({**PAGER, "events": ["paused"]}, "started restarted paused promoted"),
+        (PAGER, "started restarted dropped inconclusive promoted rolled_back failed"),
+        ({**PAGER, "events": ["paused"]}, "started restarted dropped paused promoted"),
         ({**WEBHOOK, "events": ["step", "promote"]}, "step promote"),
     ],
 )

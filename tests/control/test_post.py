@@ -1,6 +1,7 @@
 """POSTs over real sockets: what is answered, what is said when nobody does."""
 
 import asyncio
+import socket
 
 import pytest
 from aiohttp import web
@@ -79,3 +80,23 @@ async def test_a_connection_that_is_cut_is_no_answer() -> None:
         there.answers = [cut]
         with pytest.raises(Unanswered):
             await posted(there.url)
+
+
+async def test_a_broken_handshake_is_not_told_as_an_error_of_the_system() -> None:
+    def answer(_: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        to.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unanswered, match=r"^TLS failed \([A-Z_]+\)$"):
+            await posted(f"https://127.0.0.1:{port}")
+
+
+async def test_a_name_without_an_address_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    with pytest.raises(Unanswered, match=r"^its name cannot be resolved$"):
+        await posted("http://nobody.invalid")

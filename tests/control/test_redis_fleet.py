@@ -147,7 +147,8 @@ async def test_without_redis_reports_wait_are_bounded_and_go_in_order_later(
 ) -> None:
     servers = running(str(tmp_path))
     server = next(servers)
-    fleet = RedisFleet(server.url, "a")
+    clock = Clock()
+    fleet = RedisFleet(server.url, "a", clock)
     _, cursor = await fleet.gather("r", "")
     server.kill()
     for n in range(REPORTS_MAX + 5):
@@ -156,6 +157,9 @@ async def test_without_redis_reports_wait_are_bounded_and_go_in_order_later(
     with pytest.raises(StateError, match="redis"):
         await fleet.lead("r")
     server.start()
+    with pytest.raises(StateError, match="redis"):  # not asked again at once
+        await fleet.lead("r")
+    clock.now_s += 1
     await fleet.share("r", report("a", -1))
     gathered, _ = await fleet.gather("r", cursor)
     await fleet.close()

@@ -1,14 +1,20 @@
 """The store of a fleet, on a real Redis."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from random import Random
 
 import pytest
 from redis.asyncio import Redis
 
+from router.control.counts import Arm
 from router.control.store import Store, open_store
-from router.errors import StartError
-from tests.control.store_contract import DUPLICATE, StoreContract, item
+from router.errors import StartError, StateError
+from router.messages import Stats
+from tests.control.store_contract import ACCEPTED, DUPLICATE, StoreContract, item
+from tests.control.support import BANDIT, LearningAlone, loaded
 from tests.redis_server import RedisServer, running
 
 
@@ -26,3 +32,106 @@ class TestRedis(StoreContract):
         store = await open_store(redis.url)
         yield store
         await store.close()
+
+
+async def test_what_the_first_version_kept_is_taken_over(redis: RedisServer) -> None:
+    client = Redis.from_url(redis.url, decode_responses=True)
+    await client.flushall()
+    p = "{pointsman}:"
+    await client.hset(f"{p}meta", mapping={"schema_version": "1", "receipt_key": "k1"})
+    for seq, nonce in ((1, "a"), (2, "b")):
+        kept = {"nonce": nonce, "route": "r", "variant": "v1", "reward": 0.5, "issued_s": 1000}
+        await client.hset(f"{p}nonces", nonce, f"{seq} r")
+        await client.zadd(f"{p}issued", {nonce: 1000})
+        await client.zadd(f"{p}rewards:r", {json.dumps(kept): seq})
+        await client.incr(f"{p}rewards")
+    await client.hset(f"{p}counted", "r", "1")
+    store = await open_store(redis.url)
+    left = await store.entries_after(0, 10)
+    assert [(one.seq, one.variant, one.sums.dump()) for one in left] == [(2, "v1", [1, 0.5, 0.25])]
+    claimed = [item("a", arm=Arm("r", "v1")), item("c")]
+    assert await store.claim(claimed, 1001) == [DUPLICATE, ACCEPTED]
+    assert [one.seq for one in await store.entries_after(2, 10)] == [3]
+    await store.purge(1001)
+    assert store.horizon_s == 1001
+    assert not await client.exists(f"{p}nonces")
+    await store.close()
+    await client.hset(f"{p}meta", "schema_version", "9")
+    with pytest.raises(StartError, match="its schema version is 9, expected 2"):
+        await open_store(redis.url)
+    await client.aclose()
+
+
+ROUTERS = 3
+
+
+async def learner(url: str, now: Callable[[], float]) -> LearningAlone:
+    learning = LearningAlone(lambda message: None, now)
+    learning.adopt(await learning.build(loaded(state=url, routes=[BANDIT]).config))
+    return learning
+
+
+async def test_three_routers_end_with_the_same_posterior_as_one(redis: RedisServer) -> None:
+    client = Redis.from_url(redis.url)
+    await client.flushall()
+    random = Random(7)
+    items = [
+        item(f"n{n}", arm=Arm("learner", v, "", 1), value=float(random.random() < p))
+        for n in range(1200)
+        for v, p in [random.choice([("v1", 0.1), ("v2", 0.3)])]
+    ]
+    fleet = [await learner(redis.url, lambda: 1001.0) for _ in range(ROUTERS)]
+    parts = [items[n::ROUTERS] for n in range(ROUTERS)]
+    for start in range(0, 400, 40):  # all post at the same time, and some of it twice
+        await asyncio.gather(
+            *(one.record(part[start : start + 50]) for one, part in zip(fleet, parts, strict=True))
+        )
+        await asyncio.gather(*(one.tick() for one in fleet))
+    for one in fleet:
+        await one.tick()
+    alone = await learner("memory:", lambda: 1001.0)
+    await alone.record(items)
+    await alone.tick()
+    expected = alone.summary("learner")
+    assert expected is not None
+    found = [one.summary("learner") for one in fleet]
+    assert found[0] == found[1] == found[2]
+    assert found[0] is not None
+    for variant in ("v1", "v2"):
+        for figure in ("rewards", "evidence", "mean", "weight"):
+            assert found[0][variant][figure] == pytest.approx(expected[variant][figure])
+    for one in (*fleet, alone):
+        await one.close()
+    await client.aclose()
+
+
+async def test_a_router_that_lost_redis_keeps_its_weights_and_merges_its_own_counts_once(
+    tmp_path: Path,
+) -> None:
+    servers = running(str(tmp_path))
+    redis = next(servers)
+    one, other = [await learner(redis.url, lambda: 1001.0) for _ in range(2)]
+    await one.record([item(f"a{n}", arm=Arm("learner", "v2", "", 1)) for n in range(60)])
+    await one.tick()
+    before = one.weights()
+    row = ["learner", "v2", "", 1, 10, 20.0, []]
+    one.intake.on_stats(Stats(1, 0, exposures=[row]))
+    redis.kill()
+    for _ in range(3):
+        await one.tick()
+        one.intake.on_stats(Stats(1, 0, exposures=[row]))
+    with pytest.raises(StateError):
+        await one.record([item("late", arm=Arm("learner", "v1", "", 1))])
+    assert one.weights() == before
+    redis.start()
+    for learning in (one, other, one, other):
+        await learning.tick()
+    assert await one.record([item("late", arm=Arm("learner", "v1", "", 1))]) == [ACCEPTED]
+    await other.tick()
+    assert one.summary("learner") == other.summary("learner")
+    assert one.state.store is not None
+    exposed = (await one.state.store.figures("learner")).exposed
+    assert exposed[Arm("learner", "v2", "", 1)].requests == 40
+    for learning in (one, other):
+        await learning.close()
+    redis.kill()

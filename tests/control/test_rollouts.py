@@ -134,7 +134,6 @@ class Router:
             self.endpoints,
             self.told,
             self.flush,
-            lambda: 3,
             self.notified.append,
             lambda route: {"slo": Verdict(Outcome.PASS, route)},
             self.now,
@@ -159,7 +158,7 @@ class Router:
             await self.state.open(config.state)
         if not isinstance(self.state.store, Journal):
             self.state.store = Journal(self.state.store, self.journal)  # type: ignore[assignment]  # a fake
-        await self.rollouts.adopt(await self.rollouts.build(config))
+        await self.rollouts.adopt(await self.rollouts.build(config), 3)
         self.endpoints.states(config)  # as workers are told with the config
         self.endpoints.adopt(config)
         return self
@@ -430,7 +429,7 @@ async def test_no_store_is_opened_when_no_route_has_a_rollout(tmp_path: Path) ->
     config = config_of(
         PLAIN | {"name": "p2", "match": {"path": "/p/"}}, state=f"sqlite://{tmp_path}/s"
     )
-    await router.rollouts.adopt(await router.rollouts.build(config))
+    await router.rollouts.adopt(await router.rollouts.build(config), 3)
     await router.run(2)
     assert router.state.store is None
     assert os.listdir(tmp_path) == []
@@ -517,7 +516,7 @@ async def test_who_does_not_lead_follows_within_a_second(router: Router) -> None
     follower = Router(router.state)
     follower.fleet.fence = None
     router.state.fleet = router.fleet
-    await follower.rollouts.adopt(await follower.rollouts.build(config_of()))
+    await follower.rollouts.adopt(await follower.rollouts.build(config_of()), 3)
     for _ in range(48):
         router.state.fleet = router.fleet
         await router.run(0.25)
@@ -555,7 +554,7 @@ async def test_people_may_talk_to_any_router_of_a_fleet(router: Router) -> None:
     await router.run(5)
     follower = Router(router.state)
     follower.fleet.fence = None
-    await follower.rollouts.adopt(await follower.rollouts.build(config_of()))
+    await follower.rollouts.adopt(await follower.rollouts.build(config_of()), 3)
     assert await follower.act(Action.PAUSE) == ""
     assert follower.phase == (Phase.PAUSED, 0)
     assert [event.kind for event in follower.notified] == ["pause"]
@@ -571,7 +570,7 @@ async def test_of_two_policies_in_a_fleet_neither_takes_over_by_itself(
     await router.begin()
     await router.run(5)
     other = Router(router.state)
-    await other.rollouts.adopt(await other.rollouts.build(config_of(canary(bake="7s"))))
+    await other.rollouts.adopt(await other.rollouts.build(config_of(canary(bake="7s"))), 3)
     assert (await router.kinds())[-2:] == ["restarted", "started"]
     router.state.fleet = router.fleet
     before = await router.store.rollout("animals")

@@ -56,7 +56,7 @@ async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     monkeypatch.setattr(actions, "_whoami", lambda: "ann@host")
     plane = idle_plane(loaded(routes=[canary(), PLAIN]), Pushed())
     config = plane.snapshot.loaded.config
-    await plane.rollouts.adopt(await plane.rollouts.build(config))
+    await plane.rollouts.adopt(await plane.rollouts.build(config), 1)
     await plane.rollouts.turn()
     api = Api(plane)
     async with api.client:
@@ -127,6 +127,26 @@ async def test_a_question_that_makes_no_sense_is_refused_in_one_sentence(
     assert api.plane.rollouts.all()[0].state.phase is Phase.PROGRESSING
 
 
+@pytest.mark.parametrize(
+    ("routes", "status", "steps"), [([canary(steps=[{"weight": "5%"}])], 200, 1), ([], 409, None)]
+)
+async def test_an_action_that_waited_for_a_reload_is_of_what_is_in_force_then(
+    api: Api, monkeypatch: pytest.MonkeyPatch, routes: Any, status: int, steps: int | None
+) -> None:
+    rollouts = api.plane.rollouts
+    trial = await rollouts.build(loaded(routes=[*routes, PLAIN]).config)
+    act = rollouts.act
+
+    async def late(*arguments: Any, **named: Any) -> str:
+        await rollouts.adopt(trial)
+        return await act(*arguments, **named)
+
+    monkeypatch.setattr(rollouts, "act", late)
+    answered, document = await api.post("pause")
+    assert answered == status
+    assert document.get("rollout", {}).get("steps") == steps
+
+
 async def test_an_unknown_action_is_no_path(api: Api) -> None:
     assert (await api.post("explode"))[0] == 404
 
@@ -191,6 +211,15 @@ async def test_what_cannot_be_done_is_one_line(
 ) -> None:
     assert await api.run(*arguments) == 1
     assert capsys.readouterr().err == f"pointsman: {error}\n"
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "1.5"])
+def test_a_limit_that_is_no_number_in_bounds_is_told(
+    capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["events", f"--limit={limit}"])
+    assert f"--limit: '{limit}' is not a number from 1 to 1000\n" in capsys.readouterr().err
 
 
 def test_weights_are_read_as_shares() -> None:

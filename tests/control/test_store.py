@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.control.sqlite_store import SqliteStore
-from router.control.counts import Item
+from router.control.counts import Arm, Item
 from router.control.store import Learned, Store, open_store
 from router.errors import StartError, StateError
 from tests.control.store_contract import ACCEPTED, DUPLICATE, StoreContract, event, item, kept
@@ -143,7 +143,8 @@ async def test_a_file_of_the_first_version_keeps_what_is_in_it_and_takes_rollout
         assert await store.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
         left = [entry for entry in await store.entries_after(1, 10) if entry.route]
         assert [(one.seq, one.variant, one.sums.dump()) for one in left] == [(2, "v1", [1, 1.0, 1.0])]
-        assert await store.claim([item("a")], 1001) == [DUPLICATE]
+        old = item("a", arm=Arm("r", "v1"))  # its receipt names no version
+        assert await store.claim([old], 1001) == [DUPLICATE]
         assert await store.setdefault("receipt_key", "k2") == "k1"
         assert store.horizon_s == 900
         assert await store.keep_rollout(kept(revision), 1, [event("step")]) is not None

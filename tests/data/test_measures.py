@@ -6,6 +6,7 @@ import pytest
 
 from router.data.measures import End, Measures
 from router.messages import EndpointState
+from router.rollouts.guard import Judge
 from router.rollouts.measured import (
     ABORTS,
     ERRORS,
@@ -15,6 +16,8 @@ from router.rollouts.measured import (
     Measured,
     bucket_of,
 )
+from router.rollouts.options import Guard
+from router.rollouts.state import Outcome
 from tests.data.acts import Act, Held, acting, answer, close, reset, say, unavailable
 from tests.data.harness import (
     OK,
@@ -96,7 +99,7 @@ def taken(measures: Measures) -> Measured:
         (101, End.WHOLE, {}, 0),
         (500, End.WHOLE, {ERRORS: 1}, 0),
         (503, End.WHOLE, {ERRORS: 1}, 0),
-        (0, End.ABORTED, {ABORTS: 1}, 0),
+        (0, End.ABORTED, {ABORTS: 1}, 1),
         (200, End.ABORTED, {ABORTS: 1}, 0),
         (502, End.CUT, {ERRORS: 1, TRUNCATED: 1}, 0),
     ],
@@ -110,6 +113,32 @@ def test_a_request_counts_by_how_it_ended(
     assert measured.requests == 1
     assert happened(measured) == rates
     assert count(measured, LATENCY) == latencies
+
+
+def test_who_leaves_unanswered_waited_so_long_at_least() -> None:
+    measures = Measures("r", "v")
+    measures.observe(0, 5.0, End.ABORTED)
+    measures.observe(200, 7.0, End.ABORTED)
+    distributions = taken(measures).distributions
+    assert distributions == {LATENCY: {bucket_of(5.0): 1}, FIRST_BYTE: {bucket_of(5.0): 1}}
+
+
+def test_a_variant_whose_requests_hang_until_clients_leave_fails_the_default_guard() -> None:
+    judge = Judge(Guard(), "stable", "canary")
+    for _ in range(60):
+        stable, canary = Measures("r", "stable"), Measures("r", "canary")
+        for i in range(90):
+            stable.observe(200, 0.05 + i / 10_000, End.WHOLE)
+        for i in range(10):
+            if i < 3:
+                canary.observe(0, 1.0, End.ABORTED)
+            else:
+                canary.observe(200, 0.05, End.WHOLE)
+        rows = [*stable.take(), *canary.take()]
+        judge.observe({variant: Measured.restore(dump) for _, variant, dump in rows}, {})
+    verdict = judge.verdict()
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.reason.startswith("latency p95 ")
 
 
 def test_what_says_nothing_of_the_variant_is_not_counted() -> None:

@@ -131,7 +131,7 @@ async def test_weights_from_control_change_the_split(lab: Lab) -> None:
     router.send(Weights("all", 1, {"v1": 0.0, "v2": 1.0}))
     await router.flush()
     assert set(await ask_many(lab, 20)) == {"v2"}
-    router.send(Weights("all", 1, {"v1": 1.0, "v2": 0.0}))  # not newer
+    router.send(Weights("all", 0, {"v1": 1.0, "v2": 0.0}))  # older
     router.send(Weights("nowhere", 9, {"v1": 1.0}))
     await router.flush()
     assert set(await ask_many(lab, 20)) == {"v2"}

@@ -42,3 +42,8 @@ def test_the_sign_of_an_effect_means_nothing_and_no_effect_is_never_found() -> N
     assert units_needed(DESIGN, -0.01) == units_needed(DESIGN, 0.01)
     assert units_needed(DESIGN, 0.0) is None
     assert units_needed(DESIGN, 1e-9) is None
+
+
+def test_the_variant_with_the_smaller_share_has_the_less_certain_mean() -> None:
+    design = Design(0.09, 0.16, 0.2, 1.0, 0.05)
+    assert design.variance(1000) == pytest.approx(0.09 / 800 + 0.16 / 200)

@@ -1,5 +1,4 @@
 import json
-import math
 
 from router.experiments.estimate import Kind
 from router.experiments.experiment import Goal, HoldOut, Kpi
@@ -32,7 +31,7 @@ def test_json_has_every_figure_and_nothing_that_is_not_finite() -> None:
 
 def test_what_is_infinite_is_null() -> None:
     text = json.dumps(as_json(report(experiment({"a": bits(9, 1), "b": Sums()}))))
-    assert "Infinity" not in text and not math.isnan(len(text))
+    assert "Infinity" not in text and "NaN" not in text
 
 
 def test_markdown_says_first_and_shows_then() -> None:

@@ -287,3 +287,10 @@ def test_what_is_counted_is_called_by_its_name(is_sticky: bool) -> None:
     )
     word = "units" if is_sticky else "requests"
     assert f"the planned {word} were reached" in said(done, Tone.MAY_NOT)[0]
+
+
+def test_a_guardrail_that_is_broken_stands_against_nobody_who_did_not_win() -> None:
+    given = guarded(900, 0.005)
+    alike = {"click": {Arm(v): bits(50_000, 5000) for v in "ab"}}
+    given = replace(given, sums={**given.sums, **alike})
+    assert not any("should replace" in text for text in said(given, Tone.MAY_NOT))

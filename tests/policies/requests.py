@@ -15,13 +15,13 @@ class Head:
 
     fields: dict[bytes, bytes] = field(default_factory=dict)
     cookies: dict[bytes, bytes] = field(default_factory=dict)
-    parameters: dict[bytes, bytes] = field(default_factory=dict)
     client: str = "127.0.0.1"
     client_cert: str = ""
     client_names: tuple[str, ...] = ()
     method: bytes = b"POST"
     host: bytes = b""
     path: bytes = b"/"
+    parameters: dict[bytes, bytes] = field(default_factory=dict)
 
     def header(self, name: bytes) -> bytes | None:
         return self.fields.get(name)

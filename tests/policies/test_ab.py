@@ -219,9 +219,7 @@ def test_a_request_without_a_unit_takes_no_part() -> None:
 def test_an_issued_unit_takes_part_or_not_as_it_will_ever_after() -> None:
     policy = experimenting(sticky={"cookie": "uid"})
     numbers = itertools.count()
-    assignment = options(**policy).build(
-        Scope("r", "animals", lambda: f"{next(numbers):032x}")
-    )
+    assignment = options(**policy).build(Scope("r", "animals", lambda: f"{next(numbers):032x}"))
 
     for _ in range(300):
         first = assignment.assign(Head(), 0.5)
@@ -254,7 +252,7 @@ def test_an_override_goes_before_segments_and_experiments() -> None:
         (ab(1, segments=[{"variants": [{"backend": "a"}]}]), "Field required"),
         (
             ab(1, segments=segmented(1)["segments"] * 2),
-            "the segment name 'anz' is taken by segment 0",
+            "the segment name 'anz' is taken by segment 1",
         ),
         (ab(1, segments=segmented(1)["segments"] * 65), "at most 64 items"),
     ],

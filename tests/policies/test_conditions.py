@@ -46,9 +46,9 @@ def test_every_part_of_a_request_can_be_looked_at() -> None:
     request = Head(
         {b"x-a": b"header"},
         {b"b": b"cookie"},
-        {b"c": b"query"},
         method=b"POST",
         path=b"/v2/models",
+        parameters={b"c": b"query"},
     )
 
     assert holds(when(header="x-a", exact="header"), request)
@@ -123,7 +123,6 @@ def test_a_condition_covers_one_that_holds_for_no_more(
     wide: dict[str, Any], narrow: dict[str, Any]
 ) -> None:
     assert when(**wide).covers(when(**narrow))
-    assert wide == narrow or not when(**narrow).covers(when(**wide)) or narrow.get("regex")
 
 
 @pytest.mark.parametrize(

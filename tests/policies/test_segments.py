@@ -84,7 +84,7 @@ def test_rules_in_a_row_on_one_header_read_it_once() -> None:
 
 def test_a_segment_without_a_name_is_called_after_its_place() -> None:
     assert name_segments(["anz", None]) == ("anz", "segment-2")
-    with pytest.raises(ValueError, match="the segment name 'anz' is taken by segment 0"):
+    with pytest.raises(ValueError, match="the segment name 'anz' is taken by segment 1"):
         name_segments(["anz", "anz"])
 
 

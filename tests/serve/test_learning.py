@@ -99,7 +99,7 @@ def test_a_reward_that_cannot_count_is_refused_by_its_reason(
         assert result_of(router, good) == (409, "duplicate")
         altered = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
         assert result_of(router, altered) == (403, "forged")
-        assert result_of(router, receipts(router, 1)[0][1], 1.5) == (422, "out-of-bounds")
+        assert result_of(router, receipts(router, 1)[0][1], 1.5) == (422, "out_of_bounds")
         assert post(router, {"reward": 1}).json()["result"] == "malformed"
         fewer = config | {"routes": both[:1]}
         router.write_and_wait(fewer)

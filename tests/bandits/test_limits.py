@@ -1,0 +1,84 @@
+import json
+import random
+
+from router.bandits.limits import Limit, Limits
+
+ERRORS = Limit("errors", 0.02, over_s=60.0)
+
+
+def judged(limits: Limits, variant: str, n: int, bad: int) -> bool:
+    limits.observe("errors", variant, n, bad)
+    limits.tick(1.0)
+    return bool(limits.broken(variant))
+
+
+def test_an_arm_beyond_its_bound_is_out_and_one_within_is_not() -> None:
+    limits = Limits((ERRORS,))
+
+    assert judged(limits, "bad", 500, 40)
+    assert not judged(limits, "good", 500, 5)
+    assert limits.broken("bad") == ("errors",)
+
+
+def test_a_few_requests_prove_nothing() -> None:
+    assert not judged(Limits((ERRORS,)), "a", 10, 8)
+
+
+def test_an_arm_that_is_out_comes_back_when_its_requests_are_long_ago() -> None:
+    limits = Limits((ERRORS,))
+    assert judged(limits, "a", 500, 250)
+    seconds = 0
+    while limits.broken("a"):
+        limits.tick(1.0)
+        seconds += 1
+        assert seconds < 3600
+
+    assert seconds > 60
+
+
+def test_an_arm_that_is_out_comes_back_when_it_keeps_its_bound_again() -> None:
+    limits = Limits((Limit("errors", 0.02, over_s=10.0),))
+    assert judged(limits, "a", 300, 30)
+    for _ in range(60):
+        limits.observe("errors", "a", 100, 0)
+        limits.tick(1.0)
+
+    assert limits.broken("a") == ()
+
+
+def test_an_arm_at_half_its_bound_is_taken_out_in_few_of_many_looks() -> None:
+    generator, outs = random.Random(1), 0
+    for _ in range(20):
+        limits = Limits((ERRORS,))
+        for _ in range(300):
+            bad = sum(generator.random() < 0.01 for _ in range(20))
+            outs += judged(limits, "a", 20, bad)
+
+    assert outs < 20 * 300 * 0.01
+
+
+def test_a_dump_brings_everything_back_and_limits_that_are_gone_are_forgotten() -> None:
+    limits, same, other = Limits((ERRORS,)), Limits((ERRORS,)), Limits(())
+    judged(limits, "a", 500, 40)
+    dump = json.loads(json.dumps(limits.dump()))
+    same.restore(dump)
+    other.restore(dump)
+
+    assert same.dump() == limits.dump()
+    assert same.broken("a") == ("errors",)
+    assert other.broken("a") == ()
+
+
+def test_what_is_not_declared_or_cannot_be_is_ignored() -> None:
+    limits = Limits((ERRORS,))
+    limits.observe("latency", "a", 500, 500)
+    limits.observe("errors", "a", 5, 500)
+
+    assert limits.dump() == {"errors": {}}
+
+
+def test_a_bound_of_nothing_and_one_of_all_are_bounds() -> None:
+    none, every = Limits((Limit("errors", 0.0),)), Limits((Limit("errors", 1.0),))
+
+    assert judged(none, "a", 100, 1)
+    assert not judged(every, "a", 100, 100)

@@ -1,0 +1,198 @@
+"""From what workers count and clients post to a report."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from router.control import intake
+from router.control.counts import Arm, Cohort, Exposed, Item, Value
+from router.control.experiments import Experiments
+from router.control.kpis import subjects_of
+from router.messages import Stats
+from router.rollouts.measured import Measured, bucket_of
+from tests.control.support import BANDIT, LearningAlone, loaded
+
+NOW_S = 1_000_000
+KPIS = {
+    "click": {"type": "binary", "window": "10s", "absent": 0},
+    "latency": {"source": "latency", "guardrail": True},
+}
+AB: dict[str, Any] = {
+    "name": "shop",
+    "match": {"path": "/shop/"},
+    "policy": {
+        "type": "ab",
+        "variants": [{"backend": "v1"}, {"backend": "v2"}],
+        "segments": [
+            {
+                "name": "anz",
+                "when": {"header": "x-country", "in": ["AU", "NZ"]},
+                "variants": [{"backend": "v1", "weight": 0.9}, {"backend": "v2", "weight": 0.1}],
+            }
+        ],
+    },
+    "kpis": KPIS,
+}
+STICKY: dict[str, Any] = {
+    **AB,
+    "policy": {**AB["policy"], "sticky": {"header": "x-user"}},
+}
+
+
+class Lab:
+    """Learning with a clock that tests move."""
+
+    def __init__(self) -> None:
+        self.now_s = float(NOW_S)
+        self.learning = LearningAlone(lambda message: None, lambda: self.now_s)
+        self.experiments = Experiments(self.learning, self.learning.state, lambda: self.now_s)
+
+    async def begin(self, *routes: dict[str, Any]) -> None:
+        self.learning.adopt(await self.learning.build(loaded(routes=list(routes)).config))
+
+    def saw(self, variant: str, requests: int, cell: str = "", units: tuple[str, ...] = ()) -> None:
+        """A worker tells of exposures, each answered in 20 ms."""
+        arm = ["shop", variant, cell, 1]
+        self.learning.intake.on_stats(
+            Stats(
+                1,
+                0,
+                exposures=[[*arm, requests, 2.0 * requests, list(units)]],
+                kpis=[[*arm, "latency", requests, 0.02 * requests, 0.0004 * requests]],
+            )
+        )
+
+    async def click(self, variant: str, count: int, prefix: str = "n", **more: Any) -> None:
+        kpi = subjects_of(loaded(routes=[AB]).config)["shop"].kpis["click"]
+        values = (Value("click", 1.0, False, kpi.cohort(self.now_s)),)
+        arm = Arm("shop", variant, more.pop("cell", ""), 1)
+        await self.learning.record(
+            [
+                Item(arm, f"{prefix}{variant}{n}", int(self.now_s), values, **more)
+                for n in range(count)
+            ]
+        )
+
+    async def report(self, route: str = "shop") -> dict[str, Any]:
+        answer = await self.experiments.answer(route, is_markdown=False)
+        assert answer.status == 200, answer.body
+        document: dict[str, Any] = json.loads(answer.body)
+        return document
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Lab]:
+    lab = Lab()
+    yield lab
+    await lab.learning.close()
+
+
+async def test_exposures_and_feedback_become_a_report(lab: Lab) -> None:
+    await lab.begin(AB)
+    for variant, clicks in (("v1", 100), ("v2", 200)):
+        lab.saw(variant, 1000)
+        lab.saw(variant, 100, "anz")
+        await lab.click(variant, clicks)
+    early = await lab.report()
+    assert [arm["n"] for arm in early["kpis"][0]["whole"]["arms"]] == [0, 0]  # none is over
+    lab.now_s += 30
+    found = await lab.report()
+    click, latency = found["kpis"]
+    assert (click["name"], latency["name"], latency["role"]) == ("click", "latency", "guardrail")
+    route = next(cell for cell in click["segments"] if cell["cell"] == "")
+    arms = {arm["variant"]: arm for arm in route["arms"]}
+    assert (arms["v1"]["n"], arms["v2"]["n"]) == (1000, 1000)
+    assert (arms["v1"]["mean"], arms["v2"]["mean"]) == pytest.approx((0.1, 0.2))
+    assert {cell["cell"] for cell in click["segments"]} == {"", "anz"}
+    whole = {arm["variant"]: arm for arm in latency["whole"]["arms"]}
+    assert whole["v1"]["exposed"]["requests"] == 1100
+    assert whole["v2"]["pooled"] == pytest.approx(0.02)
+    assert found["is_learned"] is False
+    markdown = await lab.experiments.answer("shop", is_markdown=True)
+    assert markdown.content_type.startswith("text/markdown")
+    assert markdown.body == (await lab.report())["markdown"]
+
+
+async def test_where_units_stick_they_are_what_is_counted(lab: Lab) -> None:
+    await lab.begin(STICKY)
+    lab.saw("v1", 5, units=("u1", "u2"))
+    lab.saw("v2", 5, units=("u3",))
+    lab.saw("v1", 5, units=("u1",))
+    await lab.click("v1", 1, unit="u1", silences=(("click", 0.0),))
+    found = await lab.report()
+    arms = {arm["variant"]: arm for arm in found["kpis"][0]["whole"]["arms"]}
+    assert found["is_sticky"] is True
+    assert [arms[v]["exposed"]["units"] for v in ("v1", "v2")] == [2, 1]
+    assert (arms["v1"]["n"], arms["v1"]["pooled"]) == (2, 0.5)
+
+
+async def test_a_bandit_learns_from_silence_when_the_window_is_over(lab: Lab) -> None:
+    await lab.begin({**BANDIT, "name": "shop", "kpis": KPIS})
+    lab.saw("v1", 100)
+    lab.saw("v2", 100)
+    await lab.learning.tick()
+    kpi = lab.learning.subjects["shop"].kpis["click"]
+    values = (Value("click", 1.0, True, kpi.cohort(lab.now_s)),)
+    items = [Item(Arm("shop", "v2", "", 1), f"{n}", NOW_S, values) for n in range(40)]
+    await lab.learning.record(items)
+    await lab.learning.tick()
+    summary = lab.learning.summary("shop")
+    assert summary is not None
+    assert [summary[v]["rewards"] for v in ("v1", "v2")] == [0, 0]
+    lab.now_s += 30
+    await lab.learning.tick()
+    summary = lab.learning.summary("shop")
+    assert summary is not None
+    assert [summary[v]["rewards"] for v in ("v1", "v2")] == [100, 100]
+    assert lab.learning.weights()["shop"]["v2"] > 0.9
+
+
+async def test_a_constraint_that_workers_measure_takes_a_variant_out(lab: Lab) -> None:
+    policy = {**BANDIT["policy"], "constraints": [{"kpi": "failed", "max": "5%"}]}  # type: ignore[dict-item]  # a nested literal
+    kpis = {**KPIS, "failed": {"source": "status"}}
+    await lab.begin({**BANDIT, "name": "shop", "policy": policy, "kpis": kpis})
+    for variant, bad in (("v1", 60.0), ("v2", 0.0)):
+        row = ["shop", variant, "", 1, "failed", 100, bad, bad]
+        lab.learning.intake.on_stats(Stats(1, 0, kpis=[row]))
+    await lab.learning.tick()
+    assert lab.learning.weights()["shop"]["v1"] < 0.01
+
+
+async def test_a_constraint_on_every_requests_time_takes_a_variant_out(lab: Lab) -> None:
+    policy = {**BANDIT["policy"], "constraints": [{"kpi": "latency", "p99": "100ms"}]}  # type: ignore[dict-item]  # a nested literal
+    await lab.begin({**BANDIT, "name": "shop", "policy": policy})
+    for variant, seconds in (("v1", 0.5), ("v2", 0.05)):
+        measured = Measured(100, distributions={"latency": {bucket_of(seconds): 100}})
+        row = ["shop", variant, measured.dump()]
+        lab.learning.intake.on_stats(Stats(1, 0, measured=[row]))
+    await lab.learning.tick()
+    assert lab.learning.weights()["shop"]["v1"] < 0.01
+
+
+async def test_a_route_without_kpis_has_no_report(lab: Lab) -> None:
+    await lab.begin(AB)
+    assert (await lab.experiments.answer("plain", is_markdown=False)).status == 404
+
+
+async def test_what_waits_for_the_store_is_bounded_and_counted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "ARMS_MAX", 3)
+    monkeypatch.setattr(intake, "UNITS_MAX", 2)
+    await lab.begin(STICKY)
+    lab.saw("v1", 1, units=("u1", "u2", "u3"))
+    lab.saw("v2", 1)
+    assert (lab.learning.intake.waiting, lab.learning.intake.dropped) == (3, 2)
+    await lab.learning.tick()
+    assert lab.learning.intake.waiting == 0
+    assert lab.learning.state.store is not None
+    exposed = (await lab.learning.state.store.figures("shop")).exposed
+    assert exposed[Arm("shop", "v1", "", 1)] == Exposed(1, 2.0, 2)
+
+
+async def test_a_cohort_is_due_when_its_stretch_and_the_window_after_it_are_over() -> None:
+    kpi = subjects_of(loaded(routes=[AB]).config)["shop"].kpis["click"]
+    assert kpi.cohort(1000.9) == Cohort(1011, 0.0)
+    assert kpi.cohort(1001.0) == Cohort(1012, 0.0)
