@@ -191,10 +191,10 @@ class Endpoints:
         return None
 
     def is_ready(self, place: Place) -> bool:
-        """Whether an endpoint could take requests, were it its turn: it is known to be healthy (or
-        is not checked at all), nobody drained it, and no worker ejects it."""
+        """Whether an endpoint could take requests, were it its turn: a check has shown it healthy
+        (or it is not checked at all), nobody drained it, and no worker ejects it."""
         checked = self.health.state_of(place)
-        is_healthy = checked is None or (checked.is_up and checked.has_result.is_set())
+        is_healthy = checked is None or (checked.is_up and checked.has_passed)
         is_free = place not in self._drained and not self._ejected(place)
         return place in self._resolves and is_healthy and is_free
 

@@ -60,12 +60,15 @@ class Checked:
     """Results in a row that contradict `is_up`."""
     is_new: bool = False
     """A reload added it, and it was not healthy yet."""
+    has_passed: bool = False
+    """A check succeeded; until then it is up for want of proof of the contrary only."""
     has_result: asyncio.Event = field(default_factory=asyncio.Event)
 
     def observe(self, failure: str | None, now_s: float) -> bool:
         """Take in a check's result. Returns whether the endpoint changed sides."""
         self.reason = failure
         self.has_result.set()
+        self.has_passed |= failure is None
         if (failure is None) == self.is_up:
             self.streak = 0
             return False

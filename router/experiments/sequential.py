@@ -13,7 +13,7 @@ effect, or that the interval *ever* misses the truth, is at most alpha (Ville 19
    variance s^2 / n and scale r s^2.
 3. `TwoProportions`: exact, for zeros and ones, whatever sets the weights (Turner, Ly & Grünwald).
 4. `adjusted`: Benjamini & Hochberg (1995) over several p-values; with always-valid p-values the
-   result is always valid too (Johari, Pekelis & Walsh, section 6).
+   result is always valid too (Johari, Pekelis & Walsh).
 """
 
 import math
@@ -32,7 +32,7 @@ def log_ratio(x: float, variance: float, scale: float) -> float:
     """Logarithm of the mixture likelihood ratio of "the difference is not 0" against "it is".
 
     Lambda = sqrt(V / (V + t)) exp(t x^2 / (2 V (V + t))), V the `variance` of the estimate `x`, t
-    the `scale`: the variance of the effects one has in mind (Johari, Pekelis & Walsh, equation 17).
+    the `scale`: the variance of the effects one has in mind (Johari, Pekelis & Walsh).
     Both must be positive.
     """
     whole = variance + scale
@@ -60,8 +60,8 @@ def scale_for_units(unit_variance: float, planned: int, alpha: float) -> float:
     """The scale that makes the interval narrowest at about `planned` units.
 
     `unit_variance` is n times the variance of the estimate from n units. The scale is r
-    `unit_variance` with r = (-2 ln alpha + ln(1 - 2 ln alpha)) / planned (Waudby-Smith et al.,
-    appendix B.2).
+    `unit_variance` with r = (-2 ln alpha + ln(1 - 2 ln alpha)) / planned (Waudby-Smith et
+    al., and their package drconfseq).
     """
     spent = -2.0 * math.log(alpha)
     return (spent + math.log1p(spent)) / planned * unit_variance

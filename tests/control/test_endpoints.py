@@ -200,6 +200,16 @@ async def test_an_endpoint_that_a_rollout_keeps_idle_gets_nothing_new_until_its_
         assert {(m.url, m.state) for m in pushed[2:]} == {(A, "up"), (B, "up")}
 
 
+async def test_an_endpoint_that_only_failed_so_far_is_not_ready_though_it_is_not_down_yet() -> None:
+    async with endpoints_of(config_of(health=CHECK | {"unhealthy_after": 100})) as (ends, world, _):
+        world.failure = "refused"
+        await eventually(lambda: ends.health.results["v1", "failure"] > 1)
+        assert ends.takes_requests(PLACE_A)
+        assert not ends.is_ready(PLACE_A)
+        world.failure = None
+        await eventually(lambda: ends.is_ready(PLACE_A))
+
+
 async def test_an_endpoint_is_ready_when_a_check_passed_and_nobody_took_it_out() -> None:
     async with endpoints_of(config_of(health=CHECK)) as (endpoints, world, _):
         assert not endpoints.is_ready(PLACE_A)  # not checked yet

@@ -85,6 +85,7 @@ async def test_a_connection_that_is_cut_is_no_answer() -> None:
 async def test_a_broken_handshake_is_not_told_as_an_error_of_the_system() -> None:
     def answer(_: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         to.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        to.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
