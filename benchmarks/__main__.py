@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks import compare, machine, peers, reload, report, startup, workload, wrk
+from benchmarks import compare, feedback, machine, peers, reload, report, startup, workload, wrk
 from benchmarks.bandits import main as bandits
 from benchmarks.canary import main as canary
 from benchmarks.errors import BenchmarkError
@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     six.add_argument("--seeds", type=int, default=100, help="of each figure, from 2")
     six.add_argument("--library-seeds", type=int, default=50, help="of the other libraries'")
     six.add_argument("--speed", action="store_true", help="only what working out weights costs")
+    seven = commands.add_parser("feedback", help="items of feedback a second, in batches")
+    seven.add_argument("--rounds", type=int, default=5)
+    seven.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     for command in (one, three):
         command.add_argument("--quick", action="store_true", help="3 rounds of 2 s: only a look")
     for command in (one, two, three, four, five, six):
@@ -104,6 +107,8 @@ def main() -> int:
             from benchmarks import experiments  # here: it alone needs numpy
 
             return experiments.main(args, _say)
+        if args.command == "feedback":
+            return feedback.main(args, _say)
         os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin"
         _require("taskset", "util-linux", "nginx", "nginx-light", "wrk", "wrk")
         if args.command == "startup":

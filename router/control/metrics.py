@@ -50,6 +50,7 @@ class PlaneCollector(Collector):
         yield from self._learning()
         yield from self._notifications()
         yield from self._rollouts()
+        yield from self._state()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: series are known only at a scrape."""
@@ -234,6 +235,15 @@ class PlaneCollector(Collector):
             "Sums and units that were never counted because too many waited.",
             value=plane.learning.intake.dropped,
         )
+
+    def _state(self) -> Iterator[Metric]:
+        state = self._plane.state
+        if state.store is not None:
+            yield GaugeMetricFamily(
+                "pointsman_state_reachable",
+                "1 when the state store answers, 0 when not; absent while nothing needs it.",
+                value=float(not state.failure),
+            )
 
     def _rollouts(self) -> Iterator[Metric]:
         rollouts = self._plane.rollouts

@@ -49,11 +49,12 @@ _FEEDBACK: Final[dict[str, Any]] = {
             (400, "malformed"),
             _GUARD[0],
             (403, "forged, or the token or the origin is wrong"),
-            (404, "the route no longer learns about this variant"),
+            (404, "nothing is counted of the route or variant, or there is no such KPI"),
             (409, "counted before"),
             (410, "too late"),
             (413, "too many, or too long"),
-            (422, "not between 0 and 1"),
+            (422, "not within the KPI's bounds"),
+            (429, "more than `feedback.rate` items a second"),
             (503, "the state store cannot be written"),
         ),
     },
@@ -171,6 +172,23 @@ DOCUMENT: Final[dict[str, Any]] = {
                 s404=_answer("No such route", _PROBLEM),
             ),
         },
+        "/routes/{name}/report": {
+            "parameters": [
+                {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+                {
+                    "name": "format",
+                    "in": "query",
+                    "required": False,
+                    "schema": {"enum": ["json", "md"]},
+                },
+            ],
+            "get": _get(
+                "What an experiment shows, and what not yet",
+                _json(schemas.OBJECT) | {"text/markdown": {"schema": {"type": "string"}}},
+                s404=_answer("No such route, or it has no KPIs", _PROBLEM),
+                s503=_answer("The state store cannot be read", _PROBLEM),
+            ),
+        },
         "/routes/{name}/{action}": {
             "parameters": [
                 {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
@@ -197,6 +215,7 @@ DOCUMENT: Final[dict[str, Any]] = {
             },
         },
         "/feedback": {"post": _FEEDBACK},
+        "/api/v1.0/feedback": {"post": _FEEDBACK},
         "/reload": {"post": _RELOAD},
         "/restart": {"post": _RESTART},
         "/endpoints/drain": {

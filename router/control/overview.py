@@ -50,6 +50,10 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if reload is not None and not reload["success"]:
         yield f"LAST RELOAD REFUSED at {reload['at']} ({reload['trigger']}):"
         yield from (f"  {error}" for error in reload["errors"])
+    if state := document["state"]:
+        name = f", as {state['router']}" if state["is_shared"] else ""
+        is_there = state["failure"] is None
+        yield f"state {state['store']}{name}" + ("" if is_there else f"  NOT REACHABLE: {state['failure']}")
     states = [f"{w['worker']} {w['state']} (pid {w['pid']})" for w in document["workers"]]
     yield f"workers {', '.join(states)}; {document['worker_restarts']} restarts"
     yield ""
@@ -88,6 +92,8 @@ def _rollout_lines(document: dict[str, Any]) -> Iterator[str]:
         yield ""
     for route, rollout in rollouts:
         yield f"rollout {line_of(route, rollout)}"
+        if rollout["leader"] is not None:
+            yield f"  led by {'this router' if rollout['is_leader'] else rollout['leader']}"
         if rollout["stalled"] is not None:
             yield f"  STANDS STILL: {rollout['stalled']}"
         if rollout["reason"]:

@@ -136,6 +136,7 @@ class Program:
         plane.phase = Phase.READY
         self._background(plane.learning.run(self._window_s), "learning")
         self._background(plane.rollouts.run(), "rollouts")
+        self._background(plane.state.watch(), "state")
         self._background(self._wiring.gates.run(), "gates")
         self._background(self._watch(), "watch")
         watching = plane.certificates.watch(self._reloader.alone)

@@ -5,13 +5,21 @@ from typing import Any, Final
 from router.rollouts.state import Phase
 
 OBJECT: Final[dict[str, Any]] = {"type": "object"}
+_VALUE: Final[dict[str, Any]] = {"oneOf": [{"type": "number"}, {"type": "boolean"}]}
 REWARD: Final[dict[str, Any]] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["receipt", "reward"],
+    "required": ["receipt"],
+    "oneOf": [{"required": ["reward"]}, {"required": ["kpi", "value"]}, {"required": ["kpis"]}],
     "properties": {
         "receipt": {"type": "string", "description": "the value of x-router-receipt"},
-        "reward": {"oneOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]},
+        "reward": _VALUE,
+        "kpi": {"type": "string"},
+        "value": _VALUE,
+        "kpis": {"type": "object", "additionalProperties": _VALUE, "maxProperties": 16},
+        "idempotency_key": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "request_id": {"type": "string", "maxLength": 128},
+        "tags": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 16},
     },
 }
 ROUTE: Final[dict[str, Any]] = {

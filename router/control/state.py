@@ -4,12 +4,17 @@ Opened when a route first learns or has a rollout; a router that does neither ne
 `state:` names cannot change while the program runs.
 """
 
+import asyncio
 import os
 import secrets
 import socket
+from typing import Final
 
 from router.control.fleet import Alone, Fleet
 from router.control.store import Store, is_shared, open_store
+from router.errors import StateError
+
+WATCH_S: Final = 1.0
 
 
 class StateHolder:
@@ -18,6 +23,10 @@ class StateHolder:
     def __init__(self) -> None:
         self.router = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         """This run of the program among the routers of a fleet."""
+        self.url = ""
+        """Of the store, once it is open; may hold a password."""
+        self.failure = ""
+        """Why the store did not answer when it was asked last; empty: it did."""
         self.store: Store | None = None
         self.fleet: Fleet = Alone()
 
@@ -29,11 +38,29 @@ class StateHolder:
         """
         if self.store is None:
             self.store = await open_store(url)
+            self.url = url
             if is_shared(url):
                 from router.control.redis_fleet import RedisFleet  # late: an extra
 
                 self.fleet = RedisFleet(url, self.router)
         return self.store
+
+    async def watch(self) -> None:
+        """Ask for ever whether the store answers: who only learns asks it rarely."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask the store once."""
+        if self.store is None:
+            return
+        try:
+            await self.store.events(limit=1)
+        except StateError as error:
+            self.failure = str(error)
+        else:
+            self.failure = ""
 
     async def close(self) -> None:
         """Give up what this router leads, and let go of the store.

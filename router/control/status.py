@@ -9,6 +9,7 @@ from router.config.model import Route
 from router.control.plane import Plane
 from router.control.resolver import Resolved
 from router.control.steering import shown, timestamp
+from router.control.store import is_shared, name_of
 from router.control.totals import VariantTotals
 from router.policies.sticky import Sticky
 
@@ -34,6 +35,7 @@ def status(plane: Plane) -> dict[str, Any]:
         "last_reload": _last_reload(plane),
         "workers": _workers(plane),
         "worker_restarts": plane.supervisor.restarts,
+        "state": _state(plane),
         "routes": routes(plane),
         "backends": {
             name: {"endpoints": [_endpoint(plane, name, one) for one in backend.endpoints]}
@@ -136,6 +138,19 @@ def _workers(plane: Plane) -> list[dict[str, Any]]:
         }
         for worker in plane.supervisor.workers()
     ]
+
+
+def _state(plane: Plane) -> dict[str, Any] | None:
+    """The state store; None while nothing needs it. Never its password."""
+    state = plane.state
+    if state.store is None:
+        return None
+    return {
+        "store": name_of(state.url),
+        "is_shared": is_shared(state.url),
+        "router": state.router,
+        "failure": state.failure or None,
+    }
 
 
 def _last_reload(plane: Plane) -> dict[str, Any] | None:

@@ -132,6 +132,7 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "since": timestamp(state.at_s) if state.at_s else None,
         "reason": state.reason,
         "is_leader": rollout.fence is not None,
+        "leader": rollout.leader or None,
         "stalled": rollout.trouble or None,
         "checks": [_finite(check) for check in rollout.checks()],
         "edit": plan.edit if is_promoted else None,

@@ -9,7 +9,7 @@ Everything up to the endpoint's head is in `asking.py`; this is the rest.
 """
 
 import logging
-from time import monotonic, time
+from time import monotonic
 from typing import Final
 
 from router import logs
@@ -59,8 +59,11 @@ class Exchange(Asking):
         self.is_answering = True
         self._status = head.status
         self._end_attempts(is_answered=True)
-        if self._exposure is not None or self.variant.measures is not None:  # type: ignore[union-attr]  # an answer is a variant's
-            self._observe_head(head)
+        variant, exposure = self.variant, self._exposure
+        if exposure is not None and exposure.has_kpis:
+            exposure.observe_head(head, self._elapsed_s())
+        if variant is not None and variant.measures is not None:
+            variant.measures.observe_head(head.status, self._elapsed_s())
         tunnel = Tunnel(self.downstream, upstream, self._on_tunnel_end)
         upstream.hand_over(tunnel)
         lines = (head.relayed, self._own_lines(), UPGRADE_LINES, b"\r\n", payload)
@@ -80,8 +83,11 @@ class Exchange(Asking):
         self._status = head.status
         if self._attempts is not None:
             self._end_attempts(is_answered=True)
-        if self._exposure is not None or self.variant.measures is not None:  # type: ignore[union-attr]  # an answer is a variant's
-            self._observe_head(head)
+        variant, exposure = self.variant, self._exposure
+        if exposure is not None and exposure.has_kpis:
+            exposure.observe_head(head, self._elapsed_s())
+        if variant is not None and variant.measures is not None:
+            variant.measures.observe_head(head.status, self._elapsed_s())
         if self._head.is_http10:
             self._keep_alive = False
             start = head.relayed
@@ -107,13 +113,9 @@ class Exchange(Asking):
         elif self.downstream.is_write_paused:  # perhaps since before there was a connection to stop
             self.on_client_paused()
 
-    def _observe_head(self, head: ResponseHead) -> None:
-        variant = self.variant
-        elapsed_s = monotonic() - self._started_s - self.held_s
-        if variant is not None and variant.measures is not None:
-            variant.measures.observe_head(head.status, elapsed_s)
-        if self._exposure is not None:
-            self._exposure.observe_head(head, elapsed_s)
+    def _elapsed_s(self) -> float:
+        """Since the request came, without the time that it was held."""
+        return monotonic() - self._started_s - self.held_s
 
     def on_body(self, payload: bytes, complete: bool) -> None:
         if complete:
@@ -146,7 +148,7 @@ class Exchange(Asking):
         if decision.set_cookie is not None:
             own += b"set-cookie: %b\r\n" % decision.set_cookie
         if self._exposure is not None:
-            receipt = self._exposure.receipt(int(time()), self.worker.next_nonce())
+            receipt = self._exposure.receipt(self.worker.now_s, self.worker.next_nonce())
             if receipt:
                 own += b"x-router-receipt: %b\r\n" % receipt
         return own

@@ -27,7 +27,7 @@ from router.receipts import NO_UNIT, Signer, names_of, unit_digest
 from router.table import Route
 
 UNITS_MAX: Final = 65_536
-"""Units remembered in one worker, of all routes: about 10 MB."""
+"""Units remembered in one worker, of all routes: about 20 MB."""
 UNDRAWN: Final = frozenset(("override", "no_unit", "outside"))
 """Reasons of decisions that are no part of an experiment."""
 
@@ -36,14 +36,27 @@ _LEAST_S: Final = 1e-6
 """Less is measured as this: a time may be counted by its logarithm."""
 
 
+class Told:
+    """A unit of a route: its digest, and the names of the arm with which it was told of last."""
+
+    __slots__ = ("digest", "names")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.names = b""
+
+
+_NOBODY: Final = Told(NO_UNIT)
+
+
 @dataclass(slots=True)
 class Book:
     """What is to be told of all routes, and which units were told of."""
 
     arms: list["Arm"] = field(default_factory=list)
     """Those with anything to tell."""
-    units: dict[bytes, bytes] = field(default_factory=dict)
-    """Route and unit -> the names of its arm."""
+    units: dict[bytes, "Told"] = field(default_factory=dict)
+    """By route and unit."""
 
     def take(self) -> tuple[list[list[Any]], list[list[Any]]]:
         """Rows of `messages.ExposureCounts` and of `messages.KpiSums` since the last `take`."""
@@ -78,7 +91,7 @@ class _Measured:
 class Arms(dict[tuple[str, str], "Arm"]):
     """The arms of one route under one version of its weights, by cell and variant."""
 
-    __slots__ = ("book", "counters", "kpis", "route", "signer", "unit_of", "version")
+    __slots__ = ("book", "counters", "kpis", "prefix", "route", "signer", "unit_of", "version")
 
     def __init__(
         self, route: Route, signer: Signer | None, book: Book, counters: Counter[tuple[str, ...]]
@@ -86,6 +99,7 @@ class Arms(dict[tuple[str, str], "Arm"]):
         """`signer` is None where nobody may post feedback."""
         super().__init__()
         self.route = route.name
+        self.prefix = route.name.encode() + b"\0"
         self.unit_of = route.options.unit_of
         self.signer = signer
         self.book = book
@@ -112,22 +126,31 @@ class Arms(dict[tuple[str, str], "Arm"]):
         return renewed
 
     def expose(self, decision: Decision, request: Request) -> "Exposure | None":
-        """A request gets this decision; None: nobody drew it. Cost: 0.9 us with a unit."""
+        """A request gets this decision; None: nobody drew it."""
         if decision.reason in UNDRAWN:
             return None
-        unit = decision.unit or (self.unit_of(request) if self.unit_of is not None else None)
-        return Exposure(
-            self[decision.cell, decision.variant],
-            decision.propensity,
-            unit_digest(unit) if unit else NO_UNIT,
-        )
+        unit = decision.unit
+        if not unit and self.unit_of is not None:
+            unit = self.unit_of(request) or b""
+        told = self._told(unit) if unit else _NOBODY
+        return Exposure(self[decision.cell, decision.variant], decision.propensity, told)
+
+    def _told(self, unit: bytes) -> Told:
+        key = self.prefix + unit
+        units = self.book.units
+        told = units.get(key)
+        if told is None:
+            if len(units) >= UNITS_MAX:
+                units.clear()
+            told = units[key] = Told(unit_digest(unit))
+        return told
 
 
 class Arm:
     """One (route, variant, cell, version) in one worker."""
 
     __slots__ = (
-        "arms", "cell", "inverse", "names", "requests", "sums", "unit_prefix", "units", "variant",
+        "arms", "cell", "inverse", "names", "requests", "sums", "units", "variant",
     )  # fmt: skip
 
     def __init__(self, arms: Arms, cell: str, variant: str) -> None:
@@ -135,7 +158,6 @@ class Arm:
         self.cell = cell
         self.variant = variant
         self.names = names_of(arms.route, variant, cell)
-        self.unit_prefix = arms.route.encode()
         self.clear()
 
     def clear(self) -> None:
@@ -144,20 +166,15 @@ class Arm:
         self.units: list[bytes] = []
         self.sums: dict[str, list[float]] = {}
 
-    def count(self, propensity: float, unit: bytes) -> None:
+    def count(self, propensity: float, told: Told) -> None:
         """One exposure."""
-        book = self.arms.book
         if not self.requests:
-            book.arms.append(self)
+            self.arms.book.arms.append(self)
         self.requests += 1
         self.inverse += 1.0 / propensity if propensity > 0.0 else 0.0
-        if unit is not NO_UNIT:
-            key = self.unit_prefix + unit
-            if book.units.get(key) != self.names:
-                if len(book.units) >= UNITS_MAX:
-                    book.units.clear()
-                book.units[key] = self.names
-                self.units.append(unit)
+        if told.names != self.names and told is not _NOBODY:
+            told.names = self.names
+            self.units.append(told.digest)
 
     def add(self, kpi: _Measured, value: float) -> None:
         """One value of a KPI."""
@@ -183,32 +200,34 @@ class Arm:
 class Exposure:
     """One request and the arm that answers it."""
 
-    __slots__ = ("_arm", "_first_byte_s", "_propensity", "_said", "_unit")
+    __slots__ = ("_arm", "_first_byte_s", "_propensity", "_said", "_told", "has_kpis")
 
-    def __init__(self, arm: Arm, propensity: float, unit: bytes) -> None:
+    def __init__(self, arm: Arm, propensity: float, told: Told) -> None:
         self._arm = arm
         self._propensity = propensity
-        self._unit = unit
-        self._first_byte_s = inf
-        self._said: dict[str, float] | None = None
+        self._told = told
+        self.has_kpis = False
+        """Whether the head of the answer is to be looked at."""
+        if arm.arms.kpis:
+            self.has_kpis = True
+            self._first_byte_s = inf
+            self._said: dict[str, float] = {}
 
     def receipt(self, now_s: int, nonce: bytes) -> bytes:
         """What the client posts feedback with; empty where none is taken."""
         arm = self._arm
-        signer = arm.arms.signer
-        if signer is None:
+        arms = arm.arms
+        if arms.signer is None:
             return b""
-        version = arm.arms.version
-        return signer.issue(arm.names, self._propensity, now_s, nonce, version, self._unit)
+        digest = self._told.digest
+        return arms.signer.issue(arm.names, self._propensity, now_s, nonce, arms.version, digest)
 
     def observe_head(self, head: ResponseHead, elapsed_s: float) -> None:
         """The head of the answer goes to the client."""
-        if not self._arm.arms.kpis:
-            return
         self._first_byte_s = elapsed_s
         for kpi in self._arm.arms.kpis:
             if kpi.line and (value := self._said_in(head, kpi)) is not None:
-                self._said = {**(self._said or {}), kpi.name: value}
+                self._said[kpi.name] = value
 
     def _said_in(self, head: ResponseHead, kpi: _Measured) -> float | None:
         """The number in a header of the answer, if there is one that counts."""
@@ -229,8 +248,8 @@ class Exposure:
     def finish(self, status: int, elapsed_s: float, end: End) -> None:
         """The request is over."""
         arm = self._arm
-        arm.count(self._propensity, self._unit)
-        if arm.arms.kpis and end is not End.EXCUSED:
+        arm.count(self._propensity, self._told)
+        if self.has_kpis and end is not End.EXCUSED:
             for kpi in arm.arms.kpis:
                 value = self._value(kpi, status, elapsed_s, end)
                 if value is not None:
@@ -238,7 +257,7 @@ class Exposure:
 
     def _value(self, kpi: _Measured, status: int, elapsed_s: float, end: End) -> float | None:
         if kpi.source == "header":
-            return None if self._said is None else self._said.get(kpi.name)
+            return self._said.get(kpi.name)
         if kpi.source == "status":
             return float(status >= 500)
         if kpi.source == "abort":

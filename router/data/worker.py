@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from email.utils import formatdate
 from ipaddress import ip_network
+from itertools import count
 from random import Random
 from time import time
 from typing import Final
@@ -55,6 +56,7 @@ from router.messages import (
 from router.table import build
 
 STATS_INTERVAL_S: Final = 1.0
+_NONCE_MAX: Final = 2**64 - 1
 SELDON_PATH: Final = b"/api/v1.0/feedback"
 _log = logging.getLogger("router.data")
 
@@ -86,6 +88,8 @@ class Worker:
         self.holding = Holding(self)
         self.link = ControlLink(channel_end, self.departure.on_orphaned)
         self.in_flight = 0
+        self.now_s = int(time())
+        """Seconds since 1970."""
         self.date_line = b""
         """A whole `date` line (RFC 9110 section 6.6.1), anew each second."""
         self.is_draining = False
@@ -100,7 +104,7 @@ class Worker:
         """Whether `snapshot` and what follows from it are there: from the first commit on."""
         self._id_prefix = secrets.token_hex(8).encode()
         self._ids = 0
-        self._nonce_prefix = secrets.randbits(32) << 32
+        self._nonces = count(secrets.randbits(32) << 32)
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # life
@@ -121,6 +125,7 @@ class Worker:
 
     def _tick(self) -> None:
         now = time()
+        self.now_s = int(now)
         self.date_line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
         self._later("clock", 1.0 - now % 1.0, self._tick)
 
@@ -364,6 +369,5 @@ class Worker:
         return b"%b%016x" % (self._id_prefix, self._ids)
 
     def next_nonce(self) -> bytes:
-        """8 bytes that this worker never gives twice: a random prefix and a count."""
-        self._ids += 1
-        return (self._nonce_prefix + (self._ids & 0xFFFFFFFF)).to_bytes(8, "big")
+        """8 bytes that this worker never gives twice: counted on from a random start."""
+        return (next(self._nonces) & _NONCE_MAX).to_bytes(8, "big")

@@ -1,7 +1,8 @@
 """What becomes of each rollout when a config is loaded.
 
 1. A rollout is told from another by the digest of its policy. One whose digest stays goes on with
-   the weights that it has; any other begins with all traffic on its old version.
+   the weights that it has. One that is promoted stays so as long as its pair of versions does. Any
+   other begins with all traffic on its old version.
 2. A running router tells where a rollout is. Of a file alone that is not known, so every place that
    matters is told: before the first step, at the last one, and after promotion.
 """
@@ -16,6 +17,7 @@ from router.config.model import Config
 from router.plan.moves import UNITS, Moves, Side, moves_between
 from router.plan.standing import Standing, standing
 from router.rollouts.plan import Plan
+from router.rollouts.state import Phase
 from router.units import format_share
 
 
@@ -24,6 +26,8 @@ class Fate(StrEnum):
 
     STARTS = "starts"
     STARTS_OVER = "starts over"
+    MAY_STAY = "starts over, or stays promoted if it is,"
+    STAYS = "stays promoted"
     GOES_ON = "goes on"
     DROPPED = "is dropped"
 
@@ -75,7 +79,7 @@ def forecast(before: Mapping[str, Standing], new: Config) -> tuple[Forecast, ...
 
 def _forecast(before: Standing | None, after: Standing) -> Forecast:
     fate = _fate(before, after)
-    plan = after.plan if fate in (Fate.STARTS, Fate.STARTS_OVER) else None
+    plan = after.plan if fate in (Fate.STARTS, Fate.STARTS_OVER, Fate.MAY_STAY) else None
     return Forecast(
         route=after.name,
         fate=fate,
@@ -93,7 +97,11 @@ def _fate(before: Standing | None, after: Standing) -> Fate | None:
         return Fate.STARTS if after.digest else None
     if not after.digest:
         return Fate.DROPPED
-    return Fate.GOES_ON if before.digest == after.digest else Fate.STARTS_OVER
+    if before.digest == after.digest:
+        return Fate.GOES_ON
+    if before.pair != after.pair or before.phase not in ("", Phase.PROMOTED):
+        return Fate.STARTS_OVER
+    return Fate.STAYS if before.phase else Fate.MAY_STAY
 
 
 def _why(fate: Fate | None, before: Standing | None, after: Standing) -> str:
@@ -146,6 +154,11 @@ def _weights_after(
     """The weights right after the reload. What goes on, and what was learned, keeps its own."""
     is_learned = after.options is not None and after.options.learner() is not None
     is_kept = is_learned and (before.policy, set(weights)) == (after.policy, set(after.weights))
+    is_promoted = before.plan is not None and weights == before.plan.final.stage.weights
+    if after.plan is not None and (
+        fate is Fate.STAYS or (fate is Fate.MAY_STAY and is_promoted)
+    ):
+        return after.plan.final.stage.weights
     return weights if fate is Fate.GOES_ON or is_kept else after.weights
 
 

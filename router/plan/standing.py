@@ -24,7 +24,8 @@ class Standing:
 
     `at`: where its rollout is, for people; empty when that is not known, or there is none.
     `digest`: of the rollout's policy; empty without a rollout. `options` and `plan` are those of
-    the config; a running router does not tell them, and `plan` is None without a rollout.
+    the config; a running router does not tell them, and `plan` is None without a rollout. `pair`:
+    its old and new variant. `phase`: of a running router's rollout.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Standing:
     digest: str = ""
     options: Options | None = None
     plan: Plan | None = None
+    pair: tuple[str, str] | None = None
+    phase: str = ""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -69,6 +72,7 @@ def standing(route: Route, config: Config) -> Standing:
         digest="" if plan is None else digest_of(options, config.pools),
         options=options,
         plan=plan,
+        pair=None if plan is None else (plan.old, plan.new),
     )
 
 
@@ -100,6 +104,8 @@ def _reported(route: Mapping[str, Any]) -> Standing:
         ),
         at="" if rollout is None else f"{rollout['phase']}, at {rollout['at']}",
         digest="" if rollout is None else rollout["digest"],
+        pair=None if rollout is None else (rollout["old"], rollout["new"]),
+        phase="" if rollout is None else rollout["phase"],
     )
 
 

@@ -205,7 +205,7 @@ def test_a_tick_tells_whether_time_alone_moved_something() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "delay", "bound"),
-    # Measured over 100 seeds: 28, 68 and 145. The bounds leave more than 3 standard errors of 20
+    # Measured over 100 seeds: 29, 67 and 143. The bounds leave more than 3 standard errors of 20
     # seeds; without learning the regret would be 200, 1,000 and 1,933.
     [("b2", 0, 48), ("sw2big", 0, 110), ("sw3break", 0, 190)],
 )

@@ -138,7 +138,7 @@ async def test_an_action_that_waited_for_a_reload_is_of_what_is_in_force_then(
     act = rollouts.act
 
     async def late(*arguments: Any, **named: Any) -> str:
-        await rollouts.adopt(trial)
+        await rollouts.adopt(trial, 2)
         return await act(*arguments, **named)
 
     monkeypatch.setattr(rollouts, "act", late)

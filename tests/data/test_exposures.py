@@ -113,7 +113,7 @@ def test_units_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     for i in range(250):
         pass_through(one, str(i))
 
-    assert len(one.book.units) <= 100 < UNITS_MAX
+    assert len(one.book.units) == 50 < UNITS_MAX
     assert len(one.book.take()[0][0][6]) == 250
 
 
