@@ -92,9 +92,7 @@ def _verdict(rounds: list[Round], case: str) -> Verdict:
     )
 
 
-def _cases(
-    stack: ExitStack, directory: Path, number: int
-) -> list[tuple[str, bool, str]]:
+def _cases(stack: ExitStack, directory: Path, number: int) -> list[tuple[str, bool, str]]:
     cases = [
         ("SQLite, requests", False, f"sqlite://{directory}/requests{number}.db"),
         ("SQLite, units", True, f"sqlite://{directory}/units{number}.db"),

@@ -83,7 +83,6 @@ PLAIN: Final = replace(
 """Pointsman without what the workload is about."""
 
 PEERS: Final = (
-    PLAIN,
     NGINX,
     Peer("haproxy", "haproxy", ("-db", "-f", "@DIR@/haproxy.cfg"), ("-v",), "apt install haproxy"),
     Peer(
@@ -121,6 +120,7 @@ PEERS: Final = (
         "pip install aiohttp uvloop",
         module="aiohttp",
     ),
+    PLAIN,
 )
 
 

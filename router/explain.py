@@ -233,6 +233,8 @@ def _decide(
     notes: list[str] = []
     if is_issued:
         notes.append("a cookie is issued; from then on the client stays with what it got")
+    if decision.cell in route.options.cells:
+        notes.append(f"the request is in cell {decision.cell}, which has weights of its own")
     if weights is None and route.options.learner() is not None:
         notes.append("weights are those it starts with; a running router tells what it learned")
     if weights is None and route.options.is_measured:

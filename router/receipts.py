@@ -12,9 +12,9 @@ an HMAC's two states 1.11, with keyed BLAKE2b 0.99, with copies of its state 0.7
 """
 
 import base64
-import binascii
 import hmac
 import struct
+from binascii import b2a_base64
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -23,6 +23,7 @@ _VERSION: Final = 2
 # version, time (s since 1970), propensity, nonce, version of the weights, unit
 _FIXED: Final = struct.Struct(">BIf8sI8s")
 _FIXED_1: Final = struct.Struct(">BIf8s")
+_pack: Final = _FIXED.pack
 _TAG_BYTES: Final = 16
 _PERSON: Final = b"router-receipt"
 _TOKEN_MAX_CHARS: Final = 512
@@ -77,12 +78,11 @@ class Signer:
     ) -> bytes:
         """A token. `names` comes from `names_of`, `unit` from `unit_digest`; `nonce` is 8 bytes
         that never repeat under a key. Cost: 0.8 us."""
-        payload = (
-            _FIXED.pack(_VERSION, issued_s, propensity, nonce, version & _VERSION_MAX, unit) + names
-        )
+        version &= _VERSION_MAX
+        payload = _pack(_VERSION, issued_s, propensity, nonce, version, unit) + names
         state = self._copy()
         state.update(payload)
-        return binascii.b2a_base64(payload + state.digest(), newline=False).translate(_URL_SAFE)
+        return b2a_base64(payload + state.digest(), newline=False).translate(_URL_SAFE)
 
 
 def verify(key: bytes, token: str) -> Receipt | None:

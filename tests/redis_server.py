@@ -39,6 +39,13 @@ class RedisServer:
                 raise RuntimeError("redis-server does not start")
             time.sleep(0.02)
 
+    def accept(self, password: str) -> None:
+        """Let a user named `user` in with this password."""
+        with closing(socket.create_connection(("127.0.0.1", self.port), 1.0)) as admin:
+            admin.sendall(f"ACL SETUSER user on >{password} ~* &* +@all\r\n".encode())
+            if not admin.recv(64).startswith(b"+OK"):
+                raise RuntimeError("redis-server takes no user")
+
     def kill(self) -> None:
         """As a crash would end it."""
         if self._process is not None:

@@ -258,3 +258,22 @@ def test_words_that_make_no_request_are_an_error(
 def test_control_characters_of_a_request_never_reach_the_terminal(table: Table) -> None:
     text = render(explain(table, request("x-beta: \x1b[31m\u009b", path="/v2/models/animals/\x07")))
     assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_a_segment_is_named_also_one_that_the_query_decides() -> None:
+    segment = {
+        "name": "anz",
+        "when": {"query": "country", "in": ["AU"]},
+        "variants": [{"backend": "v2"}],
+    }
+    policy = {"type": "ab", "variants": [{"backend": "v1"}], "segments": [segment]}
+    backends = {name: {"endpoints": [f"http://{name}:1"]} for name in ("v1", "v2")}
+    routes = [{"name": "r", "policy": policy}]
+    table = build(Config.model_validate({"backends": backends, "routes": routes}), 1)
+
+    inside = explain(table, build_request("GET", "", "/x?country=AU", "127.0.0.1", []))
+    outside = explain(table, build_request("GET", "", "/x", "127.0.0.1", []))
+
+    assert (inside.variant, outside.variant) == ("v2", "v1")
+    assert inside.notes == ("the request is in cell anz, which has weights of its own",)
+    assert outside.notes == ()

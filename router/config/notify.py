@@ -21,6 +21,8 @@ EventKind = Literal[
     "started",
     "restarted",
     "dropped",
+    "kept",
+    "recovered",
     "step",
     "paused",
     "inconclusive",

@@ -205,7 +205,11 @@ class Feedback:
         kpi = subject.kpis.get(name or subject.named)
         if kpi is None or not kpi.is_feedback:
             posted = [one.name for one in subject.kpis.values() if one.is_feedback]
-            what = f"kpi {name[:_SHOWN_CHARS]!r} is not" if name else "a reward is ambiguous, it is not"
+            what = (
+                f"kpi {name[:_SHOWN_CHARS]!r} is not"
+                if name
+                else "a reward is ambiguous, it is not"
+            )
             return Result.UNKNOWN, f"{what} among those posted here: {', '.join(posted) or 'none'}"
         trouble = _out_of_bounds(kpi, number)
         if trouble:
@@ -229,9 +233,7 @@ class Feedback:
                 one.refuse(*_CLAIMED[claim])
 
 
-def _item_of(
-    posted: Posted, receipt: Receipt, subject: Subject, values: Sequence[Value]
-) -> Item:
+def _item_of(posted: Posted, receipt: Receipt, subject: Subject, values: Sequence[Value]) -> Item:
     arm = Arm(receipt.route, receipt.variant, receipt.cell, receipt.version)
     return Item(
         arm=arm,

@@ -53,7 +53,9 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if state := document["state"]:
         name = f", as {state['router']}" if state["is_shared"] else ""
         is_there = state["failure"] is None
-        yield f"state {state['store']}{name}" + ("" if is_there else f"  NOT REACHABLE: {state['failure']}")
+        yield f"state {state['store']}{name}" + (
+            "" if is_there else f"  NOT REACHABLE: {state['failure']}"
+        )
     states = [f"{w['worker']} {w['state']} (pid {w['pid']})" for w in document["workers"]]
     yield f"workers {', '.join(states)}; {document['worker_restarts']} restarts"
     yield ""

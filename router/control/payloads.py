@@ -26,6 +26,8 @@ _PHRASES: Final[Mapping[str, str]] = {
     "started": "rollout started",
     "restarted": "rollout starts over",
     "dropped": "rollout is no longer in the config",
+    "kept": "stays promoted, its policy was edited",
+    "recovered": "the state store had lost the rollout",
     "step": "next step",
     "paused": "paused, needs a person",
     "inconclusive": "inconclusive",

@@ -15,7 +15,6 @@ from typing import Any, Final
 import orjson
 
 from router.control.counts import (
-    ENTRY_MAX,
     Arm,
     Cohort,
     Entry,
@@ -350,9 +349,7 @@ def increments_of(increments: Increments) -> str:
 
 
 def _exposures(one: Exposures) -> dict[str, Any]:
-    cohorts = [
-        {"k": kpi, "w": kpi in one.logged, **_cohort(cohort)} for kpi, cohort in one.cohorts
-    ]
+    cohorts = [{"k": kpi, "w": kpi in one.logged, **_cohort(cohort)} for kpi, cohort in one.cohorts]
     return {
         "arm": _arm(one.arm),
         "requests": one.requests,

@@ -169,9 +169,7 @@ class RedisFleet:
 
     async def _run(self, script: str, *arguments: str) -> Any:
         key = f"{self._prefix}meta"
-        return await self._told(
-            lambda: self._client.eval(script, 1, key, self._prefix, *arguments)
-        )
+        return await self._told(lambda: self._client.eval(script, 1, key, self._prefix, *arguments))
 
     async def _told(self, ask: Callable[[], Any]) -> Any:
         """The answer, or at once what went wrong a moment ago."""

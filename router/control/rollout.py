@@ -109,7 +109,9 @@ class Rollout:
     @property
     def has_news(self) -> bool:
         """Whether it knows something that is not in the store."""
-        return self.is_dirty or self.is_lost or self.state != self.kept_state or bool(self.unwritten)
+        return (
+            self.is_dirty or self.is_lost or self.state != self.kept_state or bool(self.unwritten)
+        )
 
     def is_news(self, kept: KeptRollout | None) -> bool:
         """Whether the store has something else than what this router knows."""
@@ -154,6 +156,8 @@ class Rollout:
         evidence = restored.evidence.get(self._judged_by)
         if self._judge is not None and evidence is not None:
             self._judge.restore(evidence)
+            if self.state.step >= 0 and not self.state.in_step:  # written when the step began
+                self._judge.begin_step()
         self.kept_state = self.state
         self._requests, self.is_dirty, self.is_cut_off = 0, False, False
         self.is_lost = False

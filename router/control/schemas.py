@@ -69,8 +69,8 @@ ROLLOUT: Final[dict[str, Any]] = {
     "type": "object",
     "required": [
         "phase", "step", "steps", "at", "old", "new", "weights", "manual", "reversing", "held",
-        "held_s", "remaining_s", "waited_s", "since", "reason", "is_leader", "stalled", "checks",
-        "edit", "digest", "revision", "events",
+        "held_s", "remaining_s", "waited_s", "since", "reason", "is_leader", "leader", "stalled",
+        "checks", "edit", "digest", "revision", "events",
     ],
     "properties": {
         "phase": {"enum": [phase.value for phase in Phase]},
@@ -89,6 +89,7 @@ ROLLOUT: Final[dict[str, Any]] = {
         "since": {"type": ["string", "null"], "format": "date-time"},
         "reason": {"type": "string"},
         "is_leader": {"type": "boolean", "description": "this router moves it, of its fleet"},
+        "leader": {"type": ["string", "null"], "description": "of a fleet: who does"},
         "stalled": {"type": ["string", "null"], "description": "why it stands still, if it does"},
         "checks": {"type": "array", "items": OBJECT},
         "edit": {"type": ["string", "null"], "description": "YAML that says what was promoted"},
@@ -153,7 +154,7 @@ STATUS: Final[dict[str, Any]] = {
     "type": "object",
     "required": [
         "version", "phase", "started_at", "listen", "admin", "generation", "config",
-        "last_reload", "workers", "worker_restarts", "routes", "backends",
+        "last_reload", "workers", "worker_restarts", "state", "routes", "backends",
     ],
     "properties": {
         "version": {"type": "string"},
@@ -166,6 +167,17 @@ STATUS: Final[dict[str, Any]] = {
         "last_reload": {"type": ["object", "null"]},
         "workers": {"type": "array", "items": OBJECT},
         "worker_restarts": {"type": "integer"},
+        "state": {
+            "type": ["object", "null"],
+            "description": "the state store, once something needs it",
+            "required": ["store", "is_shared", "router", "failure"],
+            "properties": {
+                "store": {"type": "string", "description": "without a password"},
+                "is_shared": {"type": "boolean", "description": "by a fleet of routers"},
+                "router": {"type": "string", "description": "the name of this one in it"},
+                "failure": {"type": ["string", "null"], "description": "why it does not answer"},
+            },
+        },
         "routes": {"type": "array", "items": {"$ref": "#/components/schemas/Route"}},
         "backends": {
             "type": "object",

@@ -121,7 +121,13 @@ class _Batch:
         row[3] += answered
 
     def await_cohort(
-        self, arm: Arm, kpi: str, due_s: int, flags: tuple[float, bool, bool], exposed: int, sums: Sums
+        self,
+        arm: Arm,
+        kpi: str,
+        due_s: int,
+        flags: tuple[float, bool, bool],
+        exposed: int,
+        sums: Sums,
     ) -> None:
         """Add to a cohort; `flags` are its `absent`, `is_logged`, `is_unit`."""
         row = self._cohorts.setdefault((due_s, arm, kpi), [*flags, 0, 0, 0.0, 0.0])
@@ -286,9 +292,7 @@ def merge(connection: sqlite3.Connection, increments: Increments, now_s: int) ->
     batch.write()
     # this file is one program's: earlier runs of it say no more
     connection.execute("DELETE FROM merged")
-    connection.execute(
-        "INSERT INTO merged VALUES (?, ?)", (increments.router, increments.number)
-    )
+    connection.execute("INSERT INTO merged VALUES (?, ?)", (increments.router, increments.number))
 
 
 def _expose(batch: _Batch, exposures: Exposures) -> None:

@@ -29,7 +29,8 @@ SCHEMA_VERSION: Final = 3
 """2 added `rollouts` and `events`. 3 has what `sqlite_counts` keeps, in place of `rewards`. The
 schema makes what is missing; `_bring_up_to_date` moves the rest."""
 _BUSY_TIMEOUT_S: Final = 2.0
-_SCHEMA: Final = """
+_SCHEMA: Final = (
+    """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS learned (
     route TEXT NOT NULL, kind TEXT NOT NULL, dump TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -45,7 +46,9 @@ CREATE TABLE IF NOT EXISTS events (
     before TEXT NOT NULL, after TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_route ON events (route, seq);
-""" + sqlite_counts.SCHEMA
+"""
+    + sqlite_counts.SCHEMA
+)
 
 _T = TypeVar("_T")
 

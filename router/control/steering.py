@@ -28,6 +28,8 @@ BODY_MAX_BYTES: Final = 64 * 1024
 """Largest body of an action; a sentence and a few weights take some hundred bytes."""
 EVENTS_MAX: Final = 1000
 """Most events in one answer; ask again with `after` for more."""
+SEQ_MAX: Final = 2**53
+"""Largest number of an event that JSON, Redis and SQLite all keep exactly."""
 _VARIANTS_MAX: Final = 64
 
 
@@ -45,7 +47,7 @@ class Question(Model):
 class Wanted(Model):
     """The query of `GET /events`."""
 
-    after: Annotated[int, Field(ge=0)] | None = None
+    after: Annotated[int, Field(ge=0, le=SEQ_MAX)] | None = None
     """Only those with a higher `seq`, oldest first; without it the last."""
     limit: Annotated[int, Field(ge=1, le=EVENTS_MAX)] = 100
     route: Annotated[str, Field(max_length=200)] | None = None
@@ -168,7 +170,10 @@ def _read(action: Action, body: bytes) -> Question | Answer:
     if len(body) > BODY_MAX_BYTES:
         return problem(413, "too-large", f"expected no more than {BODY_MAX_BYTES} bytes")
     try:
-        question = Question.model_validate(json.loads(body or b"{}"))
+        document = json.loads(body or b"{}")
+        if not isinstance(document, dict):
+            raise ValueError
+        question = Question.model_validate(document)
     except ValidationError as error:
         return _malformed(error)
     except (ValueError, RecursionError):
@@ -187,7 +192,8 @@ def _read(action: Action, body: bytes) -> Question | Answer:
 def _malformed(error: ValidationError) -> Answer:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(step) for step in first["loc"])
-    return problem(400, "malformed", f"{where}: {first['msg']}".removeprefix(": "))
+    said = first["msg"].removeprefix("Value error, ")  # pydantic's prefix of our own sentences
+    return problem(400, "malformed", f"{where}: {said}".removeprefix(": "))
 
 
 def timestamp(at_s: float) -> str:

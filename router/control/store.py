@@ -33,7 +33,7 @@ must be right; whoever leads notices it, and goes on from there."""
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A learner's dump of a (route, policy kind), with every entry of the log up to number `seq` in it."""
+    """A learner's dump of a (route, policy kind), with every entry of the log up to `seq` in it."""
 
     route: str
     kind: str

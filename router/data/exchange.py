@@ -144,14 +144,12 @@ class Exchange(Asking):
     def _own_lines(self) -> bytes:
         variant, decision = self.variant, self._decision
         assert variant and decision  # noqa: S101 - a response has a route
-        own = b"%bx-request-id: %b\r\n" % (variant.own_lines, self.request_id)
+        cookie = receipt = b""
         if decision.set_cookie is not None:
-            own += b"set-cookie: %b\r\n" % decision.set_cookie
+            cookie = b"set-cookie: %b\r\n" % decision.set_cookie
         if self._exposure is not None:
-            receipt = self._exposure.receipt(self.worker.now_s, self.worker.next_nonce())
-            if receipt:
-                own += b"x-router-receipt: %b\r\n" % receipt
-        return own
+            receipt = self._exposure.receipt_line(self.worker.now_s, self.worker.next_nonce)
+        return b"%bx-request-id: %b\r\n%b%b" % (variant.own_lines, self.request_id, cookie, receipt)
 
     # 2. failure
 

@@ -14,7 +14,7 @@ Only for routes that learn or have KPIs; the others have no `Arms`. What counts,
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf, log
 from typing import Any, Final
@@ -91,7 +91,9 @@ class _Measured:
 class Arms(dict[tuple[str, str], "Arm"]):
     """The arms of one route under one version of its weights, by cell and variant."""
 
-    __slots__ = ("book", "counters", "kpis", "prefix", "route", "signer", "unit_of", "version")
+    __slots__ = (
+        "book", "counters", "kpis", "prefix", "route", "signer", "unit_of", "units", "version",
+    )  # fmt: skip
 
     def __init__(
         self, route: Route, signer: Signer | None, book: Book, counters: Counter[tuple[str, ...]]
@@ -103,6 +105,7 @@ class Arms(dict[tuple[str, str], "Arm"]):
         self.unit_of = route.options.unit_of
         self.signer = signer
         self.book = book
+        self.units = book.units
         self.counters = counters
         self.kpis = tuple(
             _Measured.of(name, kpi)
@@ -132,17 +135,17 @@ class Arms(dict[tuple[str, str], "Arm"]):
         unit = decision.unit
         if not unit and self.unit_of is not None:
             unit = self.unit_of(request) or b""
-        told = self._told(unit) if unit else _NOBODY
+        told = _NOBODY
+        if unit:
+            key = self.prefix + unit
+            told = self.units.get(key) or self._meet(key, unit)
         return Exposure(self[decision.cell, decision.variant], decision.propensity, told)
 
-    def _told(self, unit: bytes) -> Told:
-        key = self.prefix + unit
-        units = self.book.units
-        told = units.get(key)
-        if told is None:
-            if len(units) >= UNITS_MAX:
-                units.clear()
-            told = units[key] = Told(unit_digest(unit))
+    def _meet(self, key: bytes, unit: bytes) -> Told:
+        units = self.units
+        if len(units) >= UNITS_MAX:
+            units.clear()
+        told = units[key] = Told(unit_digest(unit))
         return told
 
 
@@ -213,14 +216,15 @@ class Exposure:
             self._first_byte_s = inf
             self._said: dict[str, float] = {}
 
-    def receipt(self, now_s: int, nonce: bytes) -> bytes:
-        """What the client posts feedback with; empty where none is taken."""
+    def receipt_line(self, now_s: int, next_nonce: Callable[[], bytes]) -> bytes:
+        """The header line with which the client posts feedback; empty where none is taken."""
         arm = self._arm
         arms = arm.arms
         if arms.signer is None:
             return b""
-        digest = self._told.digest
-        return arms.signer.issue(arm.names, self._propensity, now_s, nonce, arms.version, digest)
+        return b"x-router-receipt: %b\r\n" % arms.signer.issue(
+            arm.names, self._propensity, now_s, next_nonce(), arms.version, self._told.digest
+        )
 
     def observe_head(self, head: ResponseHead, elapsed_s: float) -> None:
         """The head of the answer goes to the client."""

@@ -155,9 +155,7 @@ def _weights_after(
     is_learned = after.options is not None and after.options.learner() is not None
     is_kept = is_learned and (before.policy, set(weights)) == (after.policy, set(after.weights))
     is_promoted = before.plan is not None and weights == before.plan.final.stage.weights
-    if after.plan is not None and (
-        fate is Fate.STAYS or (fate is Fate.MAY_STAY and is_promoted)
-    ):
+    if after.plan is not None and (fate is Fate.STAYS or (fate is Fate.MAY_STAY and is_promoted)):
         return after.plan.final.stage.weights
     return weights if fate is Fate.GOES_ON or is_kept else after.weights
 

@@ -88,7 +88,8 @@ class Event:
     """One line of the audit log. Times are seconds since 1970; `seq` is given by the store.
 
     `kind` is what happened: an `Action`, or `started`, `step`, `paused`, `baking`, `promoted`,
-    `rolled_back`, `failed`, `inconclusive`, `restarted`, `dropped`. `by` is who: a person as the
+    `rolled_back`, `failed`, `inconclusive`, `restarted`, `dropped`, `kept` (promoted, and stays so
+    with an edited policy), `recovered` (the store had lost it). `by` is who: a person as the
     command line or the API names them, or `pointsman` for a step of its own. `before` and `after`
     are phase, step and weights.
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from router.control import store as words
 from router.control import counts, sqlite_counts
+from router.control import store as words
 from router.control.counts import (
     LAG_S,
     UNIT_AGE_S,
@@ -30,7 +30,9 @@ ACCEPTED, DUPLICATE, LATE = Claim.ACCEPTED, Claim.DUPLICATE, Claim.LATE
 ARM = Arm("r", "v1", "", 1)
 
 
-def item(nonce: str, issued_s: int = 1000, route: str = "r", value: float = 1.0, **more: Any) -> Item:
+def item(
+    nonce: str, issued_s: int = 1000, route: str = "r", value: float = 1.0, **more: Any
+) -> Item:
     """Feedback for the reward `click`."""
     arm = more.pop("arm", Arm(route, "v1", "", 1))
     values = more.pop("values", (Value("click", value, is_logged=True),))
@@ -89,7 +91,10 @@ class StoreContract:
         items = [item("a", key="order-1"), item("b", key="order-1"), item("b", key="order-2")]
         assert await store.claim(items, 1001) == [ACCEPTED, DUPLICATE, ACCEPTED]
         elsewhere = item("c", route="other", key="order-1")
-        assert await store.claim([elsewhere, item("d", key="order-2")], 1002) == [ACCEPTED, DUPLICATE]
+        assert await store.claim([elsewhere, item("d", key="order-2")], 1002) == [
+            ACCEPTED,
+            DUPLICATE,
+        ]
 
     async def test_an_item_counts_whole_or_not_at_all(self, store: Store) -> None:
         both = (Value("click", 1.0, is_logged=True), Value("revenue", 5.0))
@@ -101,7 +106,9 @@ class StoreContract:
 
     async def test_the_log_has_rewards_in_order_and_nothing_else(self, store: Store) -> None:
         report_only = item("z", values=(Value("revenue", 5.0),))
-        await store.claim([item("a"), item("b", route="q"), item("c", value=0.5), report_only], 1001)
+        await store.claim(
+            [item("a"), item("b", route="q"), item("c", value=0.5), report_only], 1001
+        )
         await store.claim([item("d")], 1002)
         found = await store.entries_after(0, 1000)
         assert [one.seq for one in found] == sorted({one.seq for one in found})

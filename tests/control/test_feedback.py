@@ -8,8 +8,8 @@ import pytest
 from router.config.model import Feedback as Settings
 from router.control.feedback import Feedback
 from router.control.learning import Trial
-from tests.control.store_contract import item
 from router.receipts import Signer, names_of
+from tests.control.store_contract import item
 from tests.control.support import BANDIT, LearningAlone, loaded
 
 NOW_S = 1_000_000
@@ -309,8 +309,9 @@ async def test_a_request_id_alone_names_no_exposure_and_the_answer_says_so(desk:
 
 
 async def test_a_key_that_is_given_twice_makes_only_its_item_malformed(desk: Desk) -> None:
-    body = f'[{{"receipt":"{desk.receipt()}","reward":1,"reward":0}},{{"receipt":"{desk.receipt()}","reward":1}}]'
-    _, answer = await desk.post(body.encode())
+    twice = f'{{"receipt":"{desk.receipt()}","reward":1,"reward":0}}'
+    good = f'{{"receipt":"{desk.receipt()}","reward":1}}'
+    _, answer = await desk.post(f"[{twice},{good}]".encode())
     assert [one["result"] for one in answer["results"]] == ["malformed", "accepted"]
 
 
@@ -355,10 +356,8 @@ async def test_with_a_token_others_are_refused(desk: Desk) -> None:
 
 async def test_a_flood_is_told_to_wait_and_counted(desk: Desk) -> None:
     desk.set(rate=2)
-    answers = [
-        await desk.feedback.answer(JSON, json.dumps(items).encode())
-        for items in ([{}] * 5, [{}], [{}])
-    ]
+    bodies = (b"[{},{},{},{},{}]", b"[{}]", b"[{}]")
+    answers = [await desk.feedback.answer(JSON, body) for body in bodies]
     assert [answer.status for answer in answers] == [200, 429, 429]
     assert answers[1].retry_after == 2
     assert desk.counts["", "limited"] == 2

@@ -7,7 +7,7 @@ import pytest
 
 from router.config.model import Config
 from router.control import state as module
-from router.control.counts import Arm, Claim, Increments, Item, Measured, Value
+from router.control.counts import Arm, Claim, Increments, Item, Value
 from router.control.store import Learned, Store, open_store
 from router.errors import StartError, StateError
 from router.messages import Weights

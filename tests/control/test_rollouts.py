@@ -323,6 +323,21 @@ async def test_the_judge_gets_seconds_of_all_routers_and_each_step_is_begun(
     assert (judge.steps, router.rollout.state.in_step) == (1, 0)
 
 
+async def test_a_step_is_begun_though_its_writer_ended_before_it_could(
+    router: Router, judges: list[FakeJudge]
+) -> None:
+    await router.begin(config_of(canary(guard={"max_error_rate": "1%"})))
+    await router.run(2)
+    router.measured(5)
+    await router.run(1)
+    another = await Router(router.state).begin(config_of(canary(guard={"max_error_rate": "1%"})))
+    assert (judges[-1].steps, another.rollout.state.in_step) == (0, 5)  # in the middle of it
+    await router.act(Action.PROMOTE)
+    another = await Router(router.state).begin(config_of(canary(guard={"max_error_rate": "1%"})))
+    assert another.phase == (Phase.PROGRESSING, 1)
+    assert judges[-1].steps == 1
+
+
 async def test_before_the_first_step_the_guard_learns_what_the_old_variant_is_like(
     router: Router, judges: list[FakeJudge]
 ) -> None:
@@ -400,6 +415,75 @@ async def test_an_edit_while_the_router_did_not_run_is_named_too(tmp_path: Path)
     restarted = (await second.audit.events(None, 2, None))[0]
     assert (restarted.kind, restarted.reason) == ("restarted", "begins anew: bake, keep changed")
     await second.state.close()
+
+
+async def promoted(router: Router, **changes: Any) -> Router:
+    await router.begin(config_of(**changes))
+    await router.run(40)
+    assert router.phase == (Phase.PROMOTED, 2)
+    return router
+
+
+async def test_what_is_promoted_stays_so_when_its_policy_is_edited(router: Router) -> None:
+    await promoted(router)
+    trial = await router.rollouts.build(config_of(canary(bake="7s", steps=STEPS[:1])))
+    assert trial.weights() == {"animals": {"v1": 0.0, "v2": 1.0}}  # workers are told so
+    await router.rollouts.adopt(trial, 4)
+    assert router.phase == (Phase.PROMOTED, 1)
+    await router.run(10)
+    assert [m.weights["v2"] for m in router.pushed if isinstance(m, Weights)][-1] == 1.0
+    kept = (await router.audit.events(None, 1, None))[0]
+    assert (kept.kind, kept.generation) == ("kept", 4)
+    assert kept.reason.startswith("stays promoted: routes[animals].policy.")
+    assert "bake changes from 5s to 7s" in kept.reason
+    assert (await router.kinds()).count("started") == 1
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_what_is_promoted_stays_so_when_it_was_edited_while_the_router_did_not_run(
+    tmp_path: Path, is_older: bool
+) -> None:
+    url = f"sqlite://{tmp_path}/state.db"
+    first = await promoted(Router(), state=url)
+    if is_older:  # before the variants were kept with the state
+        kept = await first.store.rollout("animals")
+        del kept.state["pair"]
+        await first.store.keep_rollout(replace(kept, revision=kept.revision + 1), 1, [])
+    await first.state.close()
+    second = await Router().begin(config_of(canary(bake="7s"), state=url))
+    assert second.phase == (Phase.PROMOTED, 2)
+    assert second.pushed == [Weights("animals", 1, {"v1": 0.0, "v2": 1.0})]
+    last = (await second.audit.events(None, 1, None))[0]
+    assert (last.kind, last.reason) == ("kept", "stays promoted: bake changed")
+    await second.state.close()
+
+
+async def test_what_is_promoted_starts_over_with_another_pair_or_after_a_config_without_it(
+    router: Router,
+) -> None:
+    await promoted(router)
+    await router.begin(config_of(canary(stable="v2", canary="v1")))
+    assert router.phase == (Phase.PENDING, -1)
+    await router.begin(config_of({**PLAIN, "name": "other", "match": {"path": "/o/"}}))
+    await promoted(router)
+    await router.begin(config_of({**PLAIN, "name": "other", "match": {"path": "/o/"}}))
+    await router.begin(config_of(canary(bake="7s")))
+    assert router.phase == (Phase.PENDING, -1)
+
+
+async def test_what_was_rolled_back_starts_over_when_its_policy_is_edited(router: Router) -> None:
+    await router.begin()
+    await router.run(5)
+    await router.act(Action.ROLLBACK)
+    await router.begin(config_of(canary(bake="7s")))
+    assert router.phase == (Phase.PENDING, -1)
+
+
+async def test_the_lines_of_a_reload_carry_the_number_of_its_config(router: Router) -> None:
+    await router.begin()
+    await router.rollouts.adopt(await router.rollouts.build(config_of(canary(bake="7s"))), 8)
+    lines = await router.audit.events(None, 2, None)
+    assert [(line.kind, line.generation) for line in lines] == [("restarted", 8), ("started", 8)]
 
 
 async def test_a_route_that_leaves_the_config_drops_its_rollout(router: Router) -> None:

@@ -20,6 +20,11 @@ from router.rollouts.state import Phase
 from tests.control.support import PLAIN, Pushed, idle_plane, loaded
 from tests.control.test_rollouts import canary
 
+FORM = (
+    'expected a JSON object, {"reason": TEXT, "by": WHO, "weights": {VARIANT: SHARE}}, '
+    "all of it optional"
+)
+NAN = "weights.v2: nan is not a share, write a percentage like 10% or a number from 0 to 1"
 NO_ROLLOUT = "route plain has no rollout: its policy moves no weights in steps"
 
 
@@ -109,7 +114,9 @@ async def test_an_action_is_done_audited_and_may_be_repeated(api: Api) -> None:
         ("pause", {}, "plain", 409, NO_ROLLOUT),
         ("switch", {}, "animals", 409, "v2 takes over step by step here: use promote, not switch"),
         ("pause", {"who": "x"}, "animals", 400, "who: Extra inputs are not permitted"),
-        ("pause", b"[", "animals", 400, None),
+        ("pause", b"[", "animals", 400, FORM),
+        ("pause", b"[]", "animals", 400, FORM),
+        ("weights", b'{"weights": {"v2": NaN}}', "animals", 400, NAN),
         ("pause", {"weights": {"v2": 0.1}}, "animals", 400, "weights: pause takes none"),
         ("weights", {}, "animals", 400, "weights: expected the share of each variant"),
         ("weights", {"weights": {"v2": "60%"}}, "animals", 409, None),
@@ -151,7 +158,7 @@ async def test_an_unknown_action_is_no_path(api: Api) -> None:
     assert (await api.post("explode"))[0] == 404
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1", "who=x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1", f"after={2**63}", "who=x"])
 async def test_a_wrong_query_of_events_is_refused(api: Api, query: str) -> None:
     assert (await api.get(f"/events?{query}"))[0] == 400
 

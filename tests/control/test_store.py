@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from router.control.sqlite_store import SqliteStore
 from router.control.counts import Arm, Item
+from router.control.sqlite_store import SqliteStore
 from router.control.store import Learned, Store, open_store
 from router.errors import StartError, StateError
 from tests.control.store_contract import ACCEPTED, DUPLICATE, StoreContract, event, item, kept
@@ -142,7 +142,9 @@ async def test_a_file_of_the_first_version_keeps_what_is_in_it_and_takes_rollout
         store = await open_store(f"sqlite://{tmp_path}/state.db")
         assert await store.load("r", "bandit") == Learned("r", "bandit", {"version": 1}, 1)
         left = [entry for entry in await store.entries_after(1, 10) if entry.route]
-        assert [(one.seq, one.variant, one.sums.dump()) for one in left] == [(2, "v1", [1, 1.0, 1.0])]
+        assert [(one.seq, one.variant, one.sums.dump()) for one in left] == [
+            (2, "v1", [1, 1.0, 1.0])
+        ]
         old = item("a", arm=Arm("r", "v1"))  # its receipt names no version
         assert await store.claim([old], 1001) == [DUPLICATE]
         assert await store.setdefault("receipt_key", "k2") == "k1"

@@ -7,7 +7,7 @@ import pytest
 
 from router import receipts
 from router.config.model import Config
-from router.data.exposures import UNITS_MAX, Arms, Book, arms_of
+from router.data.exposures import UNITS_MAX, Arms, Book, Exposure, arms_of
 from router.data.measures import End
 from router.messages import Decision, Weights
 from router.receipts import unit_digest
@@ -29,6 +29,14 @@ def arms(kpis: dict[str, Any] | None = None, **policy: Any) -> Arms:
     found = arms_of(table.routes[0], KEY, Book(), Counter())
     assert found is not None
     return found
+
+
+def receipt_of(exposure: Exposure, now_s: int = 9, nonce: bytes = bytes(8)) -> receipts.Receipt:
+    name, _, token = exposure.receipt_line(now_s, lambda: nonce).decode().partition(": ")
+    assert name == "x-router-receipt"
+    receipt = receipts.verify(KEY, token.removesuffix("\r\n"))
+    assert receipt is not None
+    return receipt
 
 
 def pass_through(arms: Arms, unit: str, decision: Decision = DRAWN, status: int = 200) -> None:
@@ -101,9 +109,7 @@ def test_requests_go_on_under_the_weights_that_they_began_with() -> None:
 
     versions = {row[3]: row[4] for row in new.book.take()[0]}
     assert versions == {7: 1, 0: 1}
-    receipt = receipts.verify(KEY, exposure.receipt(9, bytes(8)).decode())
-    assert receipt is not None
-    assert receipt.version == 0
+    assert receipt_of(exposure).version == 0
     assert new.renewed(7) is new
 
 
@@ -121,7 +127,7 @@ def test_a_receipt_says_all_that_was_chosen() -> None:
     one = arms().renewed(41)
     exposure = one.expose(Decision("v2", 0.125, "sticky", cell="country=AU"), user("ann"))
     assert exposure is not None
-    receipt = receipts.verify(KEY, exposure.receipt(1_700_000_000, b"12345678").decode())
+    receipt = receipt_of(exposure, 1_700_000_000, b"12345678")
 
     assert receipt == receipts.Receipt(
         "r", "v2", 0.125, 1_700_000_000, b"12345678".hex(), 41, "country=AU",
@@ -133,7 +139,7 @@ def test_where_nobody_posts_feedback_there_are_no_receipts() -> None:
     exposure = arms({"slow": {"source": "latency"}}).expose(DRAWN, user("ann"))
 
     assert exposure is not None
-    assert exposure.receipt(1, bytes(8)) == b""
+    assert exposure.receipt_line(1, lambda: bytes(8)) == b""
 
 
 ALL = {

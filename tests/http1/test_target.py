@@ -1,7 +1,7 @@
 import pytest
 
 from router.errors import MALFORMED, METHOD_REFUSED, VERSION_UNSUPPORTED, HeadError, Refusal
-from router.http1.target import parse_host, parse_request_line
+from router.http1.target import parse_host, parse_request_line, query_value
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,24 @@ def test_a_host_that_is_none_is_refused(value: bytes) -> None:
     with pytest.raises(HeadError) as caught:
         parse_host(b"host: " + value)
     assert caught.value.refusal is MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        (b"/x?country=AU", b"AU"),
+        (b"/x?a=1&country=AU&country=NZ", b"AU"),
+        (b"/x?country=%41%55+x", b"AU x"),
+        (b"/x?%63ountry=AU", b"AU"),
+        (b"/x?country=a=b", b"a=b"),
+        (b"/x?country", b""),
+        (b"/x?country=%zz%4", b"%zz%4"),
+        (b"/x?country=a?b", b"a?b"),
+        (b"/x?Country=AU", None),
+        (b"/x?&&", None),
+        (b"/x", None),
+        (b"*", None),
+    ],
+)
+def test_a_query_parameter_is_read_as_forms_write_it(target: bytes, value: bytes | None) -> None:
+    assert query_value(target, b"country") == value

@@ -27,7 +27,9 @@ def config(policy: dict[str, Any], **changes: Any) -> Config:
     return support.config({"name": "r", "policy": policy, **changes})
 
 
-def running(policy: dict[str, Any], share: float, at: str = "somewhere") -> dict[str, Standing]:
+def running(
+    policy: dict[str, Any], share: float, at: str = "somewhere", phase: str = "progressing"
+) -> dict[str, Standing]:
     """A router whose route `r` has this policy, v2 having this share now."""
     options = config(policy).routes[0].options
     sticky = {"header": "x-user-id"} if "sticky" in policy else None
@@ -40,7 +42,8 @@ def running(policy: dict[str, Any], share: float, at: str = "somewhere") -> dict
     }  # fmt: skip
     if options.is_measured:
         digest = digest_of(options, config(policy).pools)
-        route["rollout"] = {"phase": "progressing", "at": at, "digest": digest}
+        pair = {"old": "v1", "new": "v2"}
+        route["rollout"] = {"phase": phase, "at": at, "digest": digest, **pair}
     return standings_from({"routes": [route]})
 
 
@@ -70,6 +73,24 @@ def test_a_changed_policy_starts_over_and_takes_the_canary_s_users_back() -> Non
     assert list(flows(found)) == ["v2 -> v1"]
     assert abs(case.moves.share - 0.25) < 2 * case.moves.error
     assert found.steps == (0.05, 0.25, 1.0)
+
+
+def test_what_is_promoted_stays_so_while_its_versions_do() -> None:
+    promoted = running(RAMP, 1.0, "the end", "promoted")
+    kept = one(promoted, config({**RAMP, "bake": "1h"}))
+    backwards = one(promoted, config({**RAMP, "stable": "v2", "canary": "v1"}))
+
+    assert (kept.fate, kept.cases, kept.steps) == (Fate.STAYS, (), ())
+    assert render((kept,)).splitlines() == [
+        "r: its rollout stays promoted (promoted, at the end): the policy changes",
+        "  no unit moves",
+    ]
+    assert backwards.fate is Fate.STARTS_OVER
+
+
+def test_what_was_rolled_back_starts_over() -> None:
+    before = running(RAMP, 0.0, "the start", "rolled_back")
+    assert one(before, config({**RAMP, "bake": "1h"})).fate is Fate.STARTS_OVER
 
 
 def test_another_salt_deals_the_units_of_a_running_ramp_anew() -> None:
@@ -125,7 +146,8 @@ def test_what_a_bandit_learned_is_kept() -> None:
 def test_two_files_tell_every_place_where_a_rollout_may_be() -> None:
     found = one(standings(config(RAMP)), config({**RAMP, "canary": "v2", "start": "manual"}))
 
-    assert [case.when for case in found.cases] == ["at its last step (25%)", "promoted"]
+    assert found.fate is Fate.MAY_STAY
+    assert [case.when for case in found.cases] == ["at its last step (25%)"]
     assert found.why == "routes[r].policy.start changes from auto to manual"
 
 

@@ -46,7 +46,7 @@ def test_a_config_alone_is_how_it_begins() -> None:
 
 
 def test_a_router_s_status_tells_where_a_rollout_is() -> None:
-    document = reported(phase="progressing", at="step 1 of 2 (5%)", digest="d")
+    document = reported(phase="progressing", at="step 1 of 2 (5%)", digest="d", old="v1", new="v2")
     document["routes"][0]["variants"] = [
         {"name": "v1", "weight": 0.95, "state": "active"},
         {"name": "v2", "weight": 0.05, "state": "active"},
