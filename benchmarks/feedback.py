@@ -1,8 +1,8 @@
 """`feedback`: how many items of feedback a second control takes in, on one core.
 
 Everything that control does with a posted body is measured: reading, verifying receipts, counting
-once, writing (SQLite on a file with every batch on the disk, or Redis), feeding the learner, and the
-answer. What the listener does (a worker passes the body on) is not. Receipts are made beforehand.
+once, writing (SQLite on a file with every batch on the disk, or Redis), feeding the learner, and
+the answer. What the listener does (a worker passes the body on) is not. Receipts are made before.
 """
 
 import argparse

@@ -161,7 +161,7 @@ def _method(value: str) -> str:
 
 def _state(value: str) -> str:
     if not re.fullmatch(_STATE, value):
-        shown = re.sub(r"//[^/@]*@", "//...@", value)  # there may be a password in it
+        shown = re.sub(r"//.*@", "//...@", value)  # there may be a password in it
         raise ValueError(
             f"{shown!r} is not a state store, write sqlite:///absolute/path, redis://host:6379/0 "
             "or memory:"

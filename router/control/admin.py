@@ -113,7 +113,7 @@ class AdminApi:
 
     async def report(self, request: web.Request) -> web.Response:
         await self._plane.supervisor.flush(FLUSH_TIMEOUT_S)
-        wanted = request.query.get("format") or request.headers.get("accept", "")
+        wanted = request.query.get("format") or request.headers.get("accept") or ""
         is_markdown = wanted == "md" or wanted.startswith("text/markdown")
         experiments = Experiments(self._plane.learning, self._plane.state, time.time)
         return _respond(await experiments.answer(request.match_info["name"], is_markdown))

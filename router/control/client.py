@@ -37,6 +37,11 @@ def ask(
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         document = json.loads(response.read())
+    except TimeoutError as error:
+        raise AdminError(
+            f"{admin} did not answer within {timeout_s:g} s; "
+            "what was asked may be done all the same"
+        ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise AdminError(
             f"no router answers at {admin}: {error}; is it running, and is this its admin.listen?"

@@ -157,7 +157,7 @@ class Exposed:
 class Summed:
     """What came of an arm. `answered` of the values came as feedback, the others are silence."""
 
-    sums: Sums = Sums()
+    sums: Sums = Sums()  # noqa: RUF009 - frozen
     answered: int = 0
 
 

@@ -16,6 +16,7 @@ from router.control.problems import JSON, Answer, problem
 from router.control.state import StateHolder
 from router.errors import StateError
 from router.experiments import experiment as words
+from router.experiments import sums as statistics
 from router.experiments.estimate import Kind
 from router.experiments.experiment import Earlier, Experiment, HoldOut
 from router.experiments.render import as_json, as_markdown
@@ -83,8 +84,8 @@ def experiment_of(
         cells = figures.versions.get(stratum.version)
         if cells is not None and stratum.cell != HOLDOUT_CELL:
             weights[stratum] = dict(cells.get(stratum.cell) or cells[""])
-    sums: dict[str, dict[words.Arm, Sums]] = {name: {} for name in subject.kpis}
-    answered: dict[str, dict[words.Arm, int]] = {name: {} for name in subject.kpis}
+    sums: dict[str, dict[statistics.Arm, Sums]] = {name: {} for name in subject.kpis}
+    answered: dict[str, dict[statistics.Arm, int]] = {name: {} for name in subject.kpis}
     for (kpi, arm), summed in figures.summed.items():
         if kpi in sums and _stratum(arm) in weights and arm.variant in variants:
             sums[kpi][_arm(arm)] = summed.sums
@@ -121,7 +122,7 @@ def _hold_out(share: float, exposed: list[Exposed]) -> HoldOut | None:
     return HoldOut(share, words.Exposed(requests, units))
 
 
-def _kpi(kpi: Kpi, control: str, sums: dict[words.Arm, Sums]) -> words.Kpi:
+def _kpi(kpi: Kpi, control: str, sums: dict[statistics.Arm, Sums]) -> words.Kpi:
     """In the report's terms: the effect, relative in the YAML, in the KPI's own units."""
     effect = kpi.effect
     if effect is not None and kpi.kind is not Kind.LOGNORMAL:
@@ -143,5 +144,5 @@ def _stratum(arm: Arm) -> Stratum:
     return Stratum(arm.cell, arm.version)
 
 
-def _arm(arm: Arm) -> words.Arm:
-    return words.Arm(arm.variant, _stratum(arm))
+def _arm(arm: Arm) -> statistics.Arm:
+    return statistics.Arm(arm.variant, _stratum(arm))

@@ -82,7 +82,7 @@ class Bucket:
         self._at_s = now()
 
     def wait_s(self, rate: float) -> float:
-        """How long until something may pass at `rate` a second; 0: now. It holds a second's worth."""
+        """Seconds until something may pass at `rate` a second; 0: now. It holds a second's."""
         now_s = self._now()
         gained = max(0.0, now_s - self._at_s) * rate
         self._tokens = min(rate, self._tokens + gained)

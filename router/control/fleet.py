@@ -35,7 +35,7 @@ class Fleet(Protocol):
     """How long one who begins to lead must listen until it has heard every other router."""
 
     def leader(self, route: str) -> str:
-        """The router that leads the rollout of a route, as `lead` found last; empty: nobody known."""
+        """The router that leads the rollout of a route, as `lead` found last; empty: unknown."""
         ...
 
     async def lead(self, route: str) -> int | None:
@@ -44,8 +44,8 @@ class Fleet(Protocol):
         ...
 
     async def share(self, route: str, report: Report) -> None:
-        """Give the leader, whoever it is, a report. When this raises it waits here, and goes with the
-        next. Bounded: the oldest are dropped."""
+        """Give the leader, whoever it is, a report. When this raises, it waits here and goes with
+        the next. Bounded: the oldest are dropped."""
         ...
 
     async def gather(self, route: str, cursor: str) -> tuple[list[Report], str]:

@@ -73,7 +73,7 @@ class Ledger:
         self.note_trouble(rollout, unread=_strangeness(rollout, kept))
 
     async def _take_over(self, rollout: Rollout, kept: KeptRollout | None) -> None:
-        """Go on from what the store has. What this router did alone is said, and no more in force."""
+        """Go on from what the store has. What this router did alone is said, and not in force."""
         written = _lines_of(rollout, kept)
         alone = [event for event in rollout.unwritten if event not in written]
         self._announce(rollout, [event for event in written if event not in rollout.unwritten])

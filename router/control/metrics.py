@@ -237,13 +237,11 @@ class PlaneCollector(Collector):
         )
 
     def _state(self) -> Iterator[Metric]:
-        state = self._plane.state
-        if state.store is not None:
-            yield GaugeMetricFamily(
-                "pointsman_state_reachable",
-                "1 when the state store answers, 0 when not; absent while nothing needs it.",
-                value=float(not state.failure),
-            )
+        yield GaugeMetricFamily(
+            "pointsman_state_reachable",
+            "1 when the state store answers, or nothing needs it; 0 when it does not.",
+            value=float(not self._plane.state.failure),
+        )
 
     def _rollouts(self) -> Iterator[Metric]:
         rollouts = self._plane.rollouts

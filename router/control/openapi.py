@@ -112,7 +112,7 @@ _STEER: Final[dict[str, Any]] = {
     },
 }
 _WANTED: Final[dict[str, Any]] = {
-    "after": {"type": "integer", "minimum": 0},
+    "after": {"type": "integer", "minimum": 0, "maximum": 2**53},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
     "route": {"type": "string"},
 }

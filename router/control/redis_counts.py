@@ -3,10 +3,11 @@
 Strategy: as in `sqlite_counts.py`, each call is one script, and what it adds is added up in Lua
 first. Numbers are kept as text of 17 digits, so that a double comes back as it was.
 
-Keys (after the prefix): `items` slice -> newest time of issue, `items:SLICE` key -> item, `once` and
-`once:at` sender's key, `log` and `log:seq` (that of `rewards`, where an earlier version counted),
-`exposed:ROUTE`, `summed:ROUTE`, `cohorts` id -> due, `cohort:ID`, `units:ROUTE`, `units:at:ROUTE`,
-`unit_sums:ROUTE`, `untracked`, `versions:ROUTE`, `merged:ROUTER`, and in `meta` `matured_s`.
+Keys (after the prefix): `items` slice -> newest time of issue, `items:SLICE` key -> item, `once`
+and `once:at` sender's key, `log`, numbered by `rewards` (as in an earlier version),
+`exposed:ROUTE`, `summed:ROUTE`, `cohorts` id -> due, `cohort:ID`, `units:ROUTE`, `units:at`,
+`unit_sums:ROUTE`, `kpis:ROUTE` (theirs), `untracked`, `versions:ROUTE`, `merged:ROUTER`, and in
+`meta` `matured_s`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,7 @@ local function unit_value(arm, name, kpi, x, absent)
   local after = x
   if row then after = before + x end
   redis.call('HSET', key, field, digits(after))
+  redis.call('SADD', p..'kpis:'..arm.r, kpi)
   local was = before or 0
   sum_up(arm, kpi, before and 0 or 1, after - was, after * after - was * was, row and 0 or 1)
 end
@@ -295,6 +297,9 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', p..'units:at', '-inf', '('..unit_s,
                                'LIMIT', 0, most)) do
   local route, name = string.match(id, '^(.-)\\31(.*)$')
+  for _, kpi in ipairs(redis.call('SMEMBERS', p..'kpis:'..route)) do
+    redis.call('HDEL', p..'unit_sums:'..route, name..'\\31'..kpi)
+  end
   redis.call('HDEL', p..'units:'..route, name); redis.call('ZREM', p..'units:at', id)
   gone = gone + 1
 end

@@ -82,7 +82,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Lease:
-    """What this router knows of the lease of one rollout. `renew_at_s` is of the clock passed in."""
+    """What this router knows of a rollout's lease. `renew_at_s` is of the clock passed in."""
 
     fence: int
     renew_at_s: float

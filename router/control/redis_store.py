@@ -288,8 +288,11 @@ def connect(url: str) -> "tuple[Redis, str, str]":
     query = parse_qs(parts.query)
     prefix = query.pop("prefix", [DEFAULT_PREFIX])[0]
     bare = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    # a host's name was not checked by itself before version 6 of the client
+    tls = {"ssl_check_hostname": True} if parts.scheme == "rediss" else {}
     client = Redis.from_url(
         bare,
+        **tls,
         decode_responses=True,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,

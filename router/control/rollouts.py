@@ -22,7 +22,6 @@ Owns when the engine is asked, and by what. Strategy:
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from router.config.model import Config
@@ -32,6 +31,7 @@ from router.control.ledger import Ledger, restore
 from router.control.measuring import Measuring
 from router.control.rollout import Rollout, is_way_back
 from router.control.ties import Ties
+from router.control.trial import Trial, held_of, weights_of
 from router.errors import StartError, StateError
 from router.messages import Ejection, Stats
 from router.rollouts import engine
@@ -47,23 +47,6 @@ _ACT_TRIES: Final = 3
 """How often an action is tried when another router moves the rollout at the same moment."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The rollouts of a config that is not in force yet. One whose policy is the same is the very
-    one that runs."""
-
-    rollouts: Mapping[str, Rollout]
-    grounds: Mapping[str, Ground]
-
-    def weights(self) -> dict[str, dict[str, float]]:
-        """Route -> variant -> weight."""
-        return _weights(self.rollouts.values())
-
-    def held(self) -> list[str]:
-        """Routes whose arriving requests wait."""
-        return _held(self.rollouts.values())
 
 
 class Rollouts:
@@ -87,11 +70,11 @@ class Rollouts:
 
     def weights(self) -> dict[str, dict[str, float]]:
         """Route -> variant -> weight, of every route that has a rollout."""
-        return _weights(self._running.values())
+        return weights_of(self._running.values())
 
     def held(self) -> list[str]:
         """Routes whose arriving requests wait."""
-        return _held(self._running.values())
+        return held_of(self._running.values())
 
     # config
 
@@ -259,6 +242,7 @@ class Rollouts:
         fence = await fleet.lead(rollout.route)
         rollout.leader = fleet.leader(rollout.route)
         is_new = fence is not None and fence != rollout.fence
+        # however short it was cut off: before it hears again what it judged alone
         if is_new or rollout.is_cut_off or clock_s - rollout.looked_s >= SECOND_S:
             await self.ledger.look(rollout)
         if is_new:
@@ -362,11 +346,3 @@ class Rollouts:
             self.ledger.note_trouble(rollout, unwritten=str(error))
             self.ledger.act_unwritten(rollout, turn)
             return True
-
-
-def _weights(rollouts: Iterable[Rollout]) -> dict[str, dict[str, float]]:
-    return {rollout.route: dict(rollout.stage.weights) for rollout in rollouts}
-
-
-def _held(rollouts: Iterable[Rollout]) -> list[str]:
-    return [rollout.route for rollout in rollouts if rollout.stage.is_held]

@@ -26,7 +26,7 @@ class Fate(StrEnum):
 
     STARTS = "starts"
     STARTS_OVER = "starts over"
-    MAY_STAY = "starts over, or stays promoted if it is,"
+    MAY_STAY = "starts over (or stays promoted, if it is)"
     STAYS = "stays promoted"
     GOES_ON = "goes on"
     DROPPED = "is dropped"

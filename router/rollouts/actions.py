@@ -85,6 +85,8 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
             return f"it was told to switch already{since}"
         case Action.SWITCH if _has_all(plan, state):
             return f"all traffic is {plan.new}'s already{since}"
+        case Action.PAUSE if phase is Phase.PENDING and not state.is_started:
+            return "it waits for a person already: it was not started"  # `resume` would start it
         case Action.PAUSE if phase is Phase.PAUSED:
             return f"it is paused already{since}"
         case Action.RESUME if is_going or is_begun:

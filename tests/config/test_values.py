@@ -1,5 +1,6 @@
 """Types of single values: what is canonical, what is refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_value_is_taken_in_its_canonical_form(kind: Any, value: str, result: s
         (values.Path, "/é"),
         (values.Path, "/-/feedback"),
         (values.Method, "get"),
-        (values.StateUrl, "redis://a"),
+        (values.StateUrl, "redis://"),
         (values.StateUrl, "sqlite://a.db"),
     ],
 )
@@ -132,3 +133,13 @@ def test_loopback_is_what_only_this_machine_reaches(address: str, is_loopback: b
 def test_an_address_is_split_into_host_and_port() -> None:
     assert values.split_address("[::1]:80") == ("::1", 80)
     assert values.split_address("localhost:0") == ("localhost", 0)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:pa/ss@host:x", "rediss://:p@ss@host/db", "redis://:pass@"]
+)
+def test_a_state_store_that_is_refused_keeps_its_password_to_itself(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(values.StateUrl).validate_python(url)
+    assert "is not a state store" in (said := caught.value.errors()[0]["msg"])
+    assert not re.search("pa|ss@|ss/", said.partition(" is not")[0])

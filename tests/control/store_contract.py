@@ -239,9 +239,12 @@ class StoreContract:
     ) -> None:
         told = exposures(1, units=("u1",), is_sticky=True)
         await store.merge(Increments("a", 1, (told,)), 1000)
+        await store.claim([item("a", unit="u1", value=2.0)], 1000)
         await store.purge(1001 + UNIT_AGE_S)
         await store.merge(Increments("a", 2, (told,)), 1000)
         assert (await store.figures("r")).exposed[ARM].units == 2
+        await store.claim([item("b", unit="u1", value=3.0)], 1000)
+        assert await summed(store) == Summed(Sums(2, 5.0, 13.0), 2)
 
     async def test_weights_are_a_new_version_when_they_moved(self, store: Store) -> None:
         def weights(share: float) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """What the command line makes of what answers it."""
 
 import json
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -78,3 +79,10 @@ def test_what_is_no_router_is_told(server: Answering, body: bytes) -> None:
     server.body = body
     with pytest.raises(AdminError, match=f"answers at {server.address}"):
         ask(server.address, "GET", "/status")
+
+
+def test_a_router_that_is_slow_is_not_taken_for_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(AdminError, match=r"did not answer within 0\.05 s; .* all the same$"):
+            ask(address, "POST", "/routes/a/rollback", {}, timeout_s=0.05)

@@ -1,5 +1,7 @@
-"""Several routers with one rollout on a real Redis, without processes: their clocks are one, and the
-network between each of them and Redis is the test's."""
+"""Several routers with one rollout on a real Redis, without processes.
+
+They have one clock, and the network between each of them and Redis is the test's.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -213,7 +215,7 @@ async def test_a_leader_that_stood_still_cannot_write_when_it_is_back(
     await three(fleet)
     await fleet.run(5)
     if is_quiet:  # who leads next has nothing to write: the revision is the same
-        await fleet.leader.act(Action.PAUSE)
+        await fleet.leader.act(Action.ROLLBACK)
     late = fleet.leader
     await fleet.run(1)
     late.is_still = True
@@ -321,6 +323,25 @@ async def test_a_person_can_roll_back_any_router_while_redis_is_away_and_then_al
     assert (last.kind, last.by) == ("rolled_back", "ann")
 
 
+async def test_what_was_measured_while_a_leader_was_cut_off_counts_once(
+    fleet: Fleet, judges: list[FakeJudge]
+) -> None:
+    await three(fleet, config_of(canary(guard={})))
+    await fleet.run(5.25)
+    leader = fleet.leader
+    await fleet.run(0.5)
+    await leader.act(Action.PAUSE)  # what the store has was looked at just now
+    leader.cut()
+    leader.measured(10)
+    await fleet.run(0.5)  # a second is over in these, and was judged alone
+    assert leader.rollout.is_cut_off
+    leader.cut(False)
+    await fleet.run(1)
+    judge = leader.rollout._judge
+    assert isinstance(judge, FakeJudge)
+    assert sum(block["v2"].requests for block in judge.blocks if "v2" in block) == 10
+
+
 async def test_a_step_whose_acknowledgement_got_lost_is_taken_and_told_once(fleet: Fleet) -> None:
     await three(fleet)
     await fleet.run(9.75)
@@ -420,6 +441,19 @@ async def test_a_redis_that_came_back_older_does_not_undo_a_rollback(fleet: Flee
     assert {member.phase for member in fleet.members} == {(Phase.ROLLED_BACK, -1)}
     assert (await fleet.kept()).state["state"]["phase"] == "rolled_back"
     assert (await fleet.kinds())[-1] == "recovered"
+
+
+async def test_a_redis_that_came_back_older_has_a_step_taken_again(fleet: Fleet) -> None:
+    await three(fleet)
+    await fleet.run(9)
+    older = await fleet.client.hget("{pointsman}:rollouts", "animals")  # type: ignore[misc]  # its stubs are of both kinds
+    await fleet.run(3)
+    assert {member.phase for member in fleet.members} == {(Phase.PROGRESSING, 1)}
+    await fleet.client.hset("{pointsman}:rollouts", "animals", older)  # type: ignore[misc]  # see above
+    await fleet.run(1.25)
+    assert {member.phase for member in fleet.members} == {(Phase.PROGRESSING, 0)}
+    await fleet.run(4)
+    assert {member.phase for member in fleet.members} == {(Phase.PROGRESSING, 1)}
 
 
 async def test_a_redis_that_crashes_in_the_middle_of_a_ramp_loses_nothing(fleet: Fleet) -> None:

@@ -38,3 +38,20 @@ def shown(**changes: Any) -> str:
 )
 def test_what_is_known_of_an_endpoint_is_one_line(known: dict[str, Any], expected: str) -> None:
     assert shown(**known) == expected
+
+
+def test_it_says_who_leads_and_whether_the_state_store_answers() -> None:
+    document = status.status(idle_plane())
+    document["state"] = {
+        "store": "redis://redis:6379/0", "is_shared": True, "router": "a:1:ff", "failure": None,
+    }  # fmt: skip
+    assert "state redis://redis:6379/0, as a:1:ff" in overview.render(document).splitlines()
+    document["state"] |= {"failure": "redis: gone"}
+    document["routes"][0]["rollout"] = {
+        "phase": "paused", "at": "step 1 of 2 (5%)", "weights": {"v1": 0.95, "v2": 0.05},
+        "reversing": False, "manual": False, "held": False, "remaining_s": None, "since": None,
+        "stalled": None, "reason": "", "checks": [], "is_leader": False, "leader": "b:2:ee",
+    }  # fmt: skip
+    lines = overview.render(document).splitlines()
+    assert "state redis://redis:6379/0, as a:1:ff  NOT REACHABLE: redis: gone" in lines
+    assert "  led by b:2:ee" in lines

@@ -158,7 +158,9 @@ async def test_an_unknown_action_is_no_path(api: Api) -> None:
     assert (await api.post("explode"))[0] == 404
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=-1", f"after={2**63}", "who=x"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "after=-1", f"after={2**63}", "who=x"]
+)
 async def test_a_wrong_query_of_events_is_refused(api: Api, query: str) -> None:
     assert (await api.get(f"/events?{query}"))[0] == 400
 

@@ -155,7 +155,7 @@ def test_all_routers_agree_and_any_of_them_takes_orders(tmp_path: Path, redis: R
 
 def test_the_password_of_redis_is_shown_nowhere(tmp_path: Path, redis: RedisServer) -> None:
     policy = canary(steps=[{"weight": "50%", "hold": "1h"}], guard=None)
-    secret = "s3cret-of-redis"  # noqa: S105 - the test's own
+    secret = "s3cret-of-redis"
     with stage(2) as it:
         url = redis.url.replace("://", "://user:${REDIS_PASSWORD}@")
         router = Router(tmp_path, config(it, policy, state=url), env={"REDIS_PASSWORD": secret})

@@ -295,6 +295,14 @@ def test_what_is_so_already_is_said_and_changes_nothing(
     assert (turn.state, turn.events) == (before, ())
 
 
+def test_a_pause_of_what_was_not_started_does_not_seem_to_be_one_that_resume_undoes() -> None:
+    drive = Drive(replace(blue_green(), starts_by_itself=False))
+    before = drive.state
+    turn = drive.act(Action.PAUSE)
+    assert turn.note == "it waits for a person already: it was not started"
+    assert (turn.state, turn.events) == (before, ())
+
+
 def test_weights_and_promotion_that_are_so_already_are_said_too() -> None:
     drive = progressing()
     drive.act(Action.WEIGHTS, new=0.05, old=0.95)

@@ -266,7 +266,7 @@ class Rollout(RuleBasedStateMachine):
             assert repeated.note
             assert (repeated.state, repeated.events) == (self.state, ())
         if action is Action.PAUSE:
-            assert self.state.phase is Phase.PAUSED
+            assert self.state.phase is Phase.PAUSED or not self.state.is_started
         if action is Action.ROLLBACK:
             assert self.state.is_reversing or self.state.phase in (Phase.ROLLED_BACK, Phase.FAILED)
 
