@@ -23,7 +23,7 @@ _HELP: Final[Mapping[str, str]] = {
     "promote": "go on to the next step now; in the last one, to all traffic",
     "rollback": "send all traffic to the old version",
     "pause": "stay at this step until resume or promote",
-    "resume": "go on, by the steps of the config",
+    "resume": "end a pause: go on, by the steps of the config",
     "switch": "send all traffic to the new version as soon as it is ready",
     "weights": "show the shares of a rollout, or set them and pause",
 }

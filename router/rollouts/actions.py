@@ -4,7 +4,8 @@ A person knows no more than the state of a moment ago, so:
 
 1. What is so already changes nothing and says what is so: a command can be repeated.
 2. What would undo what happened meanwhile is refused: a late `promote` or `resume` never starts
-   what was rolled back.
+   what was rolled back. Nor does `resume` start what never was: only `promote` and `switch` do, so
+   a script that pauses and resumes moves nothing that waits for a person.
 3. Whatever a person says, a move is made only when what it needs is there. What needs nothing is
    done at once, else it is noted (`is_pushed`, `is_switching`) and the engine's turns do it.
 """
@@ -86,14 +87,21 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
         case Action.SWITCH if _has_all(plan, state):
             return f"all traffic is {plan.new}'s already{since}"
         case Action.PAUSE if phase is Phase.PENDING and not state.is_started:
-            return "it waits for a person already: it was not started"  # `resume` would start it
+            return "it waits for a person already: it was not started"
         case Action.PAUSE if phase is Phase.PAUSED:
             return f"it is paused already{since}"
+        case Action.RESUME if phase is Phase.PENDING and not state.is_started:
+            return f"it was not started: use {starters(plan)}"
         case Action.RESUME if is_going or is_begun:
             return f"it is going on already, at {place(plan, state)}{since}"
         case Action.WEIGHTS if weights is not None and weights == state.manual:
             return f"the weights are these already{since}"
     return ""
+
+
+def starters(plan: Plan) -> str:
+    """The actions that start a rollout which waits for a person, as text."""
+    return "promote or switch" if plan.can_switch else "promote"
 
 
 _PHRASES: Final[Mapping[Phase, str]] = {
@@ -142,7 +150,7 @@ def _promote(walk: Walk, said: str) -> None:
     """Start; or go through the gate; or skip the rest of the step; in the last one, the end."""
     plan, state = walk.plan, walk.state
     if not state.is_started:
-        _start(walk, Action.PROMOTE, said)
+        walk.record(Action.PROMOTE.value, said, phase=Phase.PENDING, pause=None, is_started=True)
         return
     is_last = state.step >= max(0, len(plan.steps) - 1) and state.pause is not Pause.GATE
     _unpause(walk, Action.PROMOTE, said, is_pushed=True, is_switching=is_last)
@@ -156,10 +164,6 @@ def _go(walk: Walk, needs: Needs, move: Callable[[], None]) -> None:
     """Make the move at once when it needs nothing; the engine's next turns look for the rest."""
     if needs == Needs():
         move()
-
-
-def _start(walk: Walk, action: Action, said: str) -> None:
-    walk.record(action.value, said, phase=Phase.PENDING, pause=None, is_started=True)
 
 
 def _unpause(walk: Walk, action: Action, said: str, **changes: bool) -> None:
@@ -178,10 +182,7 @@ def _unpause(walk: Walk, action: Action, said: str, **changes: bool) -> None:
 
 
 def _resume(walk: Walk, said: str) -> None:
-    """Start; or go on from a pause: through a gate, or with as long a wait for evidence again."""
-    if not walk.state.is_started:
-        _start(walk, Action.RESUME, said)
-        return
+    """Go on from a pause: through a gate, or with as long a wait for evidence again."""
     is_at_gate = walk.state.pause is Pause.GATE
     _unpause(walk, Action.RESUME, said, is_pushed=is_at_gate)
     if is_at_gate:

@@ -14,7 +14,7 @@ Time is counted from turn to turn (`Inputs.elapsed_s`), so it stands still while
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from router.rollouts.actions import Refused, act
+from router.rollouts.actions import Refused, act, starters
 from router.rollouts.kept import dump, restore
 from router.rollouts.moves import (
     Turn,
@@ -50,7 +50,7 @@ __all__ = [
 def begin(plan: Plan, now_s: float) -> Turn:
     """A rollout that has not begun to move traffic."""
     walk = Walk(plan, State(), now_s)
-    waits = "" if plan.starts_by_itself else "; it waits for a person: promote, resume or switch"
+    waits = "" if plan.starts_by_itself else f"; it waits for a person: {starters(plan)}"
     walk.record(
         "started",
         f"rollout from {plan.old} to {plan.new}{waits}",

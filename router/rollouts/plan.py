@@ -55,7 +55,7 @@ class Plan:
     Of `final` only the stage and the needs count; `bake_s` is its hold.
     `bakes_switched`: baking happens with `final` in force (blue/green), else at the last step.
     `reverses`: a rollback walks the steps back one by one (rolling), else it is one jump to `rest`.
-    `starts_by_itself`: else it waits for `promote`, `resume` or `switch`.
+    `starts_by_itself`: else it waits for `promote` or `switch` (`resume` only ends a pause).
     `can_switch`: a person may go straight to `final` (a canary is promoted step by step).
     `ready_timeout_s`: how long to wait for what a step needs before the rollout fails (before the
     first step) or goes back (later).

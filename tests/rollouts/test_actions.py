@@ -1,10 +1,12 @@
 """What people do to a rollout, in every phase."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from router.rollouts import engine
+from router.rollouts.plan import Plan
 from router.rollouts.state import Action, Phase
 from tests.rollouts.plans import (
     ALL,
@@ -301,6 +303,23 @@ def test_a_pause_of_what_was_not_started_does_not_seem_to_be_one_that_resume_und
     turn = drive.act(Action.PAUSE)
     assert turn.note == "it waits for a person already: it was not started"
     assert (turn.state, turn.events) == (before, ())
+
+
+@pytest.mark.parametrize(
+    ("plan", "starters"), [(blue_green, "promote or switch"), (canary, "promote")]
+)
+def test_a_script_that_pauses_and_resumes_does_not_start_what_waits_for_a_person(
+    plan: Callable[..., Plan], starters: str
+) -> None:
+    drive = Drive(plan(starts_by_itself=False))
+    assert drive.events[0].reason.endswith(f"; it waits for a person: {starters}")
+    drive.act(Action.PAUSE)
+    before = drive.state
+    turn = drive.act(Action.RESUME)
+    assert turn.note == f"it was not started: use {starters}"
+    assert (turn.state, turn.events) == (before, ())
+    drive.run(100)
+    assert (drive.state.phase, drive.new_share) == (Phase.PENDING, 0.0)
 
 
 def test_weights_and_promotion_that_are_so_already_are_said_too() -> None:

@@ -128,7 +128,7 @@ def test_one_healthy_endpoint_is_enough_to_begin() -> None:
     assert drive.state.step == 0
 
 
-@pytest.mark.parametrize("action", [engine.Action.PROMOTE, engine.Action.RESUME])
+@pytest.mark.parametrize("action", [engine.Action.PROMOTE, engine.Action.SWITCH])
 def test_a_manual_start_waits_for_a_person_as_long_as_it_takes(action: engine.Action) -> None:
     drive = Drive(blue_green(starts_by_itself=False), up=frozenset(OLD))
     drive.run(1000)

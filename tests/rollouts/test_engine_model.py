@@ -265,6 +265,8 @@ class Rollout(RuleBasedStateMachine):
             repeated = once()
             assert repeated.note
             assert (repeated.state, repeated.events) == (self.state, ())
+        if action not in (Action.PROMOTE, Action.SWITCH):
+            assert self.state.is_started == before.is_started
         if action is Action.PAUSE:
             assert self.state.phase is Phase.PAUSED or not self.state.is_started
         if action is Action.ROLLBACK:
