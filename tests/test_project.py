@@ -48,7 +48,7 @@ def yaml_blocks() -> Iterator[Any]:
         text = page.read_text("utf-8")
         for match in re.finditer(r"^```ya?ml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
-            yield pytest.param(match[1], id=f"{name_of(page)}:{line}")
+            yield pytest.param(match[1], page.stem, id=f"{name_of(page)}:{line}")
 
 
 def read_piece(block: str) -> dict[str, Any]:
@@ -58,7 +58,16 @@ def read_piece(block: str) -> dict[str, Any]:
     return root.data
 
 
-def completed(piece: dict[str, Any]) -> dict[str, Any]:
+VARIANTS = [{"backend": "v1"}, {"backend": "v2"}, {"backend": "v3"}]
+CANARY = {"type": "canary", "stable": "v1", "canary": "v2", "weight": "10%"}
+POLICIES = {
+    "ab": {"type": "ab", "variants": VARIANTS},
+    "bandit": {"type": "bandit", "variants": VARIANTS},
+}
+"""Page -> the policy that its pieces belong to; elsewhere it is a canary."""
+
+
+def completed(piece: dict[str, Any], page: str) -> dict[str, Any]:
     """A whole config around a piece of one: top-level keys, keys of a route, or keys of a policy.
 
     The backends that it names and does not have are added.
@@ -66,8 +75,7 @@ def completed(piece: dict[str, Any]) -> dict[str, Any]:
     if not piece.keys() <= Config.model_fields.keys():
         if not piece.keys() <= Route.model_fields.keys():
             sticky = {"header": "x-user-id"}
-            canary = {"type": "canary", "stable": "v1", "canary": "v2", "weight": "10%"}
-            piece = {"policy": {**canary, "sticky": sticky, **piece}}
+            piece = {"policy": {**POLICIES.get(page, CANARY), "sticky": sticky, **piece}}
         if not piece.keys() & {"backend", "policy"}:
             piece = {"backend": "v1", **piece}
         piece = {"routes": [{"name": "route", **piece}]}
@@ -82,11 +90,11 @@ def load(text: bytes) -> Loaded:
     return load_text(text, "page", {})
 
 
-@pytest.mark.parametrize("block", list(yaml_blocks()))
-def test_every_yaml_block_of_the_documentation_is_right(block: str) -> None:
+@pytest.mark.parametrize(("block", "page"), list(yaml_blocks()))
+def test_every_yaml_block_of_the_documentation_is_right(block: str, page: str) -> None:
     piece = read_piece(block)
     if not piece.keys() & PROMETHEUS:
-        load(json.dumps(completed(piece)).encode())
+        load(json.dumps(completed(piece, page)).encode())
 
 
 def test_the_config_on_the_first_page_is_a_whole_one() -> None:
