@@ -8,15 +8,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from router.config.kpis import Kpis
+from router.config.kpis import Kpi, Kpis
 from router.config.model import Feedback
 from router.config.problems import Finding, Path
 from router.config.references import options_of
 from router.config.translate import nearest
 from router.policies import Options
+from router.policies.bandit import BanditOptions
 from router.policies.conditions import Conditions, When
 from router.policies.layers import Experiment, conflicts
 from router.policies.segments import shadowed
+from router.rollouts.measured import DISTRIBUTIONS, RATES
 from router.units import format_duration
 
 _KPIS = TypeAdapter(Kpis)
@@ -29,11 +31,14 @@ def experiments(feedback: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Ite
     known: dict[str, tuple[Path, Experiment, Options]] = {}
     for path, route in routes:
         policy = route.get("policy")
-        yield from _windows(route.get("kpis"), (*path, "kpis"), window_s)
+        kpis = valid_kpis(route)
+        yield from _windows(kpis, (*path, "kpis"), window_s)
         yield from _reward(policy, route.get("kpis"), (*path, "policy"))
         yield from _unreached(policy, (*path, "policy", "segments"))
         options = options_of(policy)
         name = route.get("name")
+        if isinstance(options, BanditOptions):
+            yield from _constraints(options, declared(route), kpis, (*path, "policy"))
         if options is not None and options.experiment is not None and isinstance(name, str):
             known[name] = ((*path, "policy", "experiment"), options.experiment, options)
     for name, message in conflicts({name: one for name, (_, one, _) in known.items()}):
@@ -47,6 +52,15 @@ def declared(route: dict[str, Any]) -> list[str]:
     return [str(name) for name in kpis] if isinstance(kpis, dict) else []
 
 
+def valid_kpis(route: dict[str, Any]) -> dict[str, Kpi]:
+    """The KPIs of a route; none when they are not right."""
+    kpis = route.get("kpis")
+    try:
+        return _KPIS.validate_python({} if kpis is None else kpis)
+    except ValidationError:
+        return {}
+
+
 def _window_s(feedback: Any) -> float:
     try:
         return Feedback.model_validate({} if feedback is None else feedback).window
@@ -54,13 +68,9 @@ def _window_s(feedback: Any) -> float:
         return float("inf")
 
 
-def _windows(kpis: Any, path: Path, window_s: float) -> Iterator[Finding]:
+def _windows(kpis: dict[str, Kpi], path: Path, window_s: float) -> Iterator[Finding]:
     """A receipt that is not accepted any more counts for no KPI."""
-    try:
-        known = _KPIS.validate_python({} if kpis is None else kpis)
-    except ValidationError:
-        return
-    for name, kpi in known.items():
+    for name, kpi in kpis.items():
         if kpi.is_fed_back and kpi.window > window_s:
             place = (*path, name, *(("window",) if "window" in kpi.model_fields_set else ()))
             yield Finding(
@@ -79,6 +89,22 @@ def _reward(policy: Any, kpis: Any, path: Path) -> Iterator[Finding]:
     if isinstance(kpis, dict) and kpis and isinstance(reward, str) and reward not in kpis:
         place = (*path, "reward") if "reward" in policy else path
         yield Finding(place, f"nothing declares a KPI named {reward!r}", nearest(reward, kpis))
+
+
+def _constraints(
+    options: BanditOptions, names: list[str], kpis: dict[str, Kpi], path: Path
+) -> Iterator[Finding]:
+    """What bounds a variant is measured: a time, or how often something happens."""
+    for number, one in enumerate(options.constraints):
+        is_time = one.slower_than_s is not None
+        own = DISTRIBUTIONS if is_time else RATES
+        fit = [n for n, k in kpis.items() if (k.source in DISTRIBUTIONS if is_time else k.is_binary)]
+        if one.kpi in own or one.kpi in fit or (one.kpi in names and one.kpi not in kpis):
+            continue
+        what = "time of requests" if is_time else "rate, nor a binary KPI"
+        message = f"{one.kpi!r} is no {what} of this route"
+        place = (*path, "constraints", number, "kpi")
+        yield Finding(place, message, nearest(one.kpi, (*own, *fit)))
 
 
 def _unreached(policy: Any, path: Path) -> Iterator[Finding]:

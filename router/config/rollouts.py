@@ -6,7 +6,8 @@ Works on the document, like `crosscheck.py`, which asks for these findings.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from router.config.experiments import declared
+from router.config.experiments import declared, valid_kpis
+from router.config.kpis import HeaderSource, Kpi
 from router.config.problems import Finding, Path, render_path
 from router.config.references import options_of, references
 from router.config.translate import nearest
@@ -24,7 +25,7 @@ def rollouts(backends: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterat
     for path, route in routes:
         policy = route.get("policy")
         options = options_of(policy)
-        yield from _unknown_kpis(policy, (*path, "policy"), declared(route))
+        yield from _kpis(policy, (*path, "policy"), declared(route), valid_kpis(route))
         for name, place in references(path, route, options):
             users.setdefault(name, []).append(place)
         if options is not None and options.exchanges_endpoints:
@@ -34,18 +35,44 @@ def rollouts(backends: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterat
         yield from _unchecked(path, options, backends)
 
 
-def _unknown_kpis(policy: Any, path: Path, names: list[str]) -> Iterator[Finding]:
-    """A guard judges what is measured, or declared as a KPI of the route."""
+def _kpis(
+    policy: Any, path: Path, names: list[str], kpis: dict[str, Kpi]
+) -> Iterator[Finding]:
+    """A guard judges what is measured, or declared as a KPI of the route and fit to be judged."""
     known = (*RATES, *DISTRIBUTIONS, *names)
     for key in _GUARDS:
         guard = policy.get(key) if isinstance(policy, dict) else None
-        kpis = guard.get("kpis") if isinstance(guard, dict) else None
-        for kpi in kpis if isinstance(kpis, dict) else ():
-            name = measure_of(str(kpi))[0]
+        bounds = guard.get("kpis") if isinstance(guard, dict) else None
+        for bounded in bounds if isinstance(bounds, dict) else ():
+            name, quantile = measure_of(str(bounded))
+            place = (*path, key, "kpis", bounded)
             if name not in known:
                 hint = nearest(name, known)
-                message = f"nothing declares a KPI named {name!r}"
-                yield Finding((*path, key, "kpis", kpi), message, hint, at_key=True)
+                yield Finding(place, f"nothing declares a KPI named {name!r}", hint, at_key=True)
+            elif name in kpis and name not in (*RATES, *DISTRIBUTIONS):
+                if message := _unfit(name, kpis[name], quantile is not None):
+                    yield Finding(place, message, at_key=True)
+
+
+def _unfit(name: str, kpi: Kpi, has_quantile: bool) -> str:
+    """Why no guard can judge a KPI so; empty: it can. It counts feedback as it comes."""
+    if kpi.absent is not None:
+        return (
+            f"a guard counts feedback as it comes, but of {name} silence counts once its window "
+            "is over: judge a KPI without absent, posted as 0 or 1 for every exposure"
+        )
+    if kpi.is_binary:
+        return f"{name} is binary and has no quantiles, write {name}" if has_quantile else ""
+    if isinstance(kpi.source, HeaderSource):
+        return (
+            f"of {name}, a number in a header, only sums are counted, and a guard has no use for "
+            "them: make it binary, or post it as feedback"
+        )
+    if not kpi.is_less_better:
+        return f"a guard asks how often {name} is too high, but its goal is max"
+    if kpi.is_fed_back and kpi.limits[0] <= 0:
+        return f"a guard needs {name} above 0, but its bounds begin at {kpi.limits[0]:g}"
+    return "" if has_quantile else f"{name} is no rate, write {name}.p95"
 
 
 def _shared(path: Path, options: Options, users: dict[str, list[Path]]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from router.config.model import Feedback as Settings
 from router.control.counts import Arm, Claim, Item, Value
+from router.control.guarded import fed_back
 from router.control.kpis import Kpi, Subject
 from router.control.learning import Learning
 from router.control.posted import Posted, Unreadable, read_body
@@ -21,6 +22,7 @@ from router.control.problems import Answer, problem, success
 from router.errors import StateError
 from router.experiments.estimate import Kind
 from router.receipts import Receipt, verify
+from router.rollouts.measured import Measured
 
 _SHOWN_CHARS: Final = 40
 """Of a value, in a message."""
@@ -103,12 +105,15 @@ class Feedback:
         settings: Callable[[], Settings],
         now: Callable[[], float],
         count: Callable[[str, str], None],
+        see: Callable[[str, str, Measured], None] = lambda *seen: None,
     ) -> None:
-        """`now` is seconds since 1970; `count(route, result)` counts every item posted."""
+        """`now` is seconds since 1970; `count(route, result)` counts every item posted;
+        `see(route, variant, measured)` is told what an accepted one says."""
         self._learning = learning
         self._settings = settings
         self._now = now
         self._count = count
+        self._see = see
         self._bucket = Bucket(now)
 
     async def answer(
@@ -231,6 +236,8 @@ class Feedback:
         for one, claim in zip(accepted, claims, strict=True):
             if claim is not Claim.ACCEPTED:
                 one.refuse(*_CLAIMED[claim])
+            elif one.item is not None and (subject := self._learning.subjects.get(one.route)):
+                self._see(*fed_back(one.item, subject))
 
 
 def _item_of(posted: Posted, receipt: Receipt, subject: Subject, values: Sequence[Value]) -> Item:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router.control.counts import Arm, Cohort, Exposures, Increments, Measured
-from router.control.kpis import LIMIT, Subject, broken
+from router.control.kpis import LIMIT, Subject
 from router.control.state import StateHolder
 from router.experiments.sums import Sums
 from router.messages import ExposureCounts, KpiSums, Stats
@@ -100,7 +100,7 @@ class Intake:
 
     def _limit(self, subject: Subject, variant: str, measured: requests.Measured) -> None:
         for constraint in subject.constraints:
-            of, bad = broken(constraint, measured)
+            of, bad = subject.broken(constraint, measured)
             if of:
                 place = (Arm(subject.route, variant), LIMIT + constraint.kpi)
                 self._add(place, Sums(of, float(bad), float(bad)))

@@ -17,7 +17,7 @@ from router.experiments.estimate import Kind
 from router.experiments.experiment import Goal
 from router.policies import Learner, Options
 from router.policies.bandit_options import Constraint
-from router.rollouts.measured import Measured, above
+from router.rollouts.measured import DISTRIBUTIONS, Measured, above
 
 SLICES: Final = 10
 """Stretches of exposures in a window; one matures when it is over and the window after it too."""
@@ -35,7 +35,8 @@ _BANDIT_KINDS: Final = {
 class Kpi:
     """One KPI. `window_s`: how long after an exposure its feedback counts; `absent`: what silence
     counts as then, None: it does not count. `effect` (relative) and `planned` (units of a variant)
-    are of the report. `is_logged`: the learner sees it, as the reward or a constraint."""
+    are of the report. `is_logged`: the learner sees it, as the reward or a constraint. `timed`: it is
+    this time of every request."""
 
     name: str
     kind: Kind
@@ -48,6 +49,12 @@ class Kpi:
     effect: float | None = None
     planned: int | None = None
     is_logged: bool = False
+    timed: str = ""
+
+    def bad(self, n: int, total: float) -> int:
+        """Of a binary KPI: how many of `n` values that sum up to `total` are bad."""
+        ones = round(total)
+        return ones if self.goal is Goal.MIN else n - ones
 
     def counted(self, value: float) -> float:
         """A value as it enters sums: of a lognormal KPI its logarithm."""
@@ -79,6 +86,16 @@ class Subject:
         """Those on what workers measure of every request, not on a KPI of its own."""
         found: tuple[Constraint, ...] = getattr(self.options, "constraints", ())
         return tuple(c for c in found if c.slower_than_s is not None or c.kpi not in self.kpis)
+
+    def broken(self, constraint: Constraint, measured: Measured) -> tuple[int, int]:
+        """Of how many requests how many broke a constraint. Cost: O(buckets)."""
+        name = constraint.kpi
+        if constraint.slower_than_s is None:
+            of, happened = measured.rates.get(name, (0, 0))
+            return of, happened
+        timed = self.kpis[name].timed if name in self.kpis else ""
+        sketch = measured.distributions.get(timed or name, {})
+        return sum(sketch.values()), above(sketch, constraint.slower_than_s)
 
     @property
     def is_sticky(self) -> bool:
@@ -113,15 +130,6 @@ class Subject:
         kind = bandits.Kind.BINARY if kpi.effect is None else _BANDIT_KINDS[kpi.kind]
         bounds = kpi.bounds if kind is bandits.Kind.NUMERIC else None
         return self.options.learner(bandits.Reward(kind, kpi.goal is Goal.MIN, bounds))
-
-
-def broken(constraint: Constraint, measured: Measured) -> tuple[int, int]:
-    """Of how many requests how many broke a constraint. Cost: O(buckets)."""
-    if constraint.slower_than_s is None:
-        of, happened = measured.rates.get(constraint.kpi, (0, 0))
-        return of, happened
-    sketch = measured.distributions.get(constraint.kpi, {})
-    return sum(sketch.values()), above(sketch, constraint.slower_than_s)
 
 
 def subjects_of(config: Config) -> dict[str, Subject]:
@@ -167,4 +175,5 @@ def _kpi_of(name: str, kpi: declared.Kpi, is_logged: bool) -> Kpi:
         effect=kpi.effect,
         planned=kpi.units,
         is_logged=is_logged,
+        timed=str(kpi.source) if kpi.source in DISTRIBUTIONS else "",
     )

@@ -34,7 +34,6 @@ from router.control.state import StateHolder
 from router.control.store import Learned, Store
 from router.errors import StartError, StateError
 from router.experiments.estimate import Kind
-from router.experiments.experiment import Goal
 from router.messages import Weights
 from router.policies import Learner
 
@@ -74,8 +73,7 @@ class _Lesson:
             self.learner.limit(name, entry.variant, sums.n, round(sums.total))
         kpi = subject.kpis.get(entry.kpi)
         if kpi is not None and kpi.kind is Kind.BINARY:
-            ones = round(sums.total)
-            bad = ones if kpi.goal is Goal.MIN else sums.n - ones
+            bad = kpi.bad(sums.n, sums.total)
             self.learner.limit(kpi.name, entry.variant, sums.n, bad)
         self.is_new = True
         self.seq = entry.seq

@@ -1,4 +1,4 @@
-"""What workers measured since the last block, by route."""
+"""What was measured since the last block, by route: by workers, and of KPIs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +26,12 @@ class Measuring:
             measured = self._blocks.get(route, {}).get(variant)
             if measured is not None:
                 measured.merge(Measured.restore(dump))
+
+    def see(self, route: str, variant: str, seen: Measured) -> None:
+        """What was seen of the variant's KPIs."""
+        measured = self._blocks.get(route, {}).get(variant)
+        if measured is not None:
+            measured.merge(seen)
 
     def add_ejection(self, backend: str) -> None:
         """One of its endpoints was taken out: an error of the variant, wherever it takes part."""

@@ -35,6 +35,7 @@ from router.control.trial import Trial, held_of, weights_of
 from router.errors import StartError, StateError
 from router.messages import Ejection, Stats
 from router.rollouts import engine
+from router.rollouts.measured import Measured
 from router.rollouts.plan import Place
 from router.rollouts.state import Action
 
@@ -169,6 +170,10 @@ class Rollouts:
     def on_stats(self, stats: Stats) -> None:
         """A worker tells what it measured."""
         self._measuring.add(stats.measured)
+
+    def on_kpis(self, route: str, variant: str, seen: Measured) -> None:
+        """Values of KPIs, of a variant of any route, were seen or posted."""
+        self._measuring.see(route, variant, seen)
 
     def on_ejection(self, ejection: Ejection) -> None:
         """A worker took an endpoint out: that counts against its variant."""

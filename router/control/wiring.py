@@ -18,6 +18,7 @@ from router.control.endpoints import Endpoints
 from router.control.feedback import Feedback
 from router.control.gate_asking import Asker
 from router.control.gates import Gates, contexts
+from router.control.guarded import seen_by_workers
 from router.control.learning import Learning
 from router.control.plane import Plane, Snapshot
 from router.control.post import Poster
@@ -101,6 +102,7 @@ class Wiring:
             lambda: self.plane.snapshot.loaded.config.feedback,
             time.time,
             self._count_feedback,
+            lambda *seen: self.plane.rollouts.on_kpis(*seen),
         )
         self.desk = FeedbackDesk(self.feedback)
 
@@ -162,6 +164,8 @@ class Wiring:
         # by process: during a restart two of them are the same worker
         self.plane.totals.add(replace(stats, worker=worker.pid))
         self.plane.rollouts.on_stats(stats)
+        for seen in seen_by_workers(stats, self.plane.learning.subjects):
+            self.plane.rollouts.on_kpis(*seen)
         self.plane.learning.intake.on_stats(stats)
         if worker.generation:  # not a spare, nor one that is being started: these hold nothing
             self.plane.endpoints.on_stats(worker.pid, stats)

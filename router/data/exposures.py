@@ -8,8 +8,8 @@ Only for routes that learn or have KPIs; the others have no `Arms`. What counts,
 3. A unit is told of once; then it is remembered, within `UNITS_MAX`. Who is forgotten is told of
    again: control remembers for good. A unit whose variant changes is told of anew.
 4. KPIs are of what Measures (`measures.py`) calls a request: not of one that says nothing of the
-   variant. A time is of what was answered, and not by 5xx; one beyond the bounds counts as the
-   bound. A header beyond them, or no number, counts nowhere but in a counter.
+   variant. A time is of what was answered, and not by 5xx, or of who left unanswered: waited so
+   long at least. One beyond the bounds counts as the bound. A header beyond them, or no number, counts nowhere but in a counter.
 """
 
 import re
@@ -268,11 +268,13 @@ class Exposure:
             return float(end is End.ABORTED)
         if status >= 500:
             return None
-        if kpi.source == "first_byte":
+        time_s = elapsed_s
+        if end is End.ABORTED and status == 0:  # left unanswered
+            is_known = True
+        elif kpi.source == "first_byte":
             time_s = self._first_byte_s
             is_known = time_s is not inf
         else:
-            time_s = elapsed_s
             is_known = end is End.WHOLE and status != 101
         return min(max(time_s, kpi.low, _LEAST_S), kpi.high) if is_known else None
 

@@ -219,14 +219,6 @@ class BanditOptions(Options):
     def fallback(self, variant: str) -> str | None:
         return self.otherwise if variant != self.otherwise else None
 
-    def warnings(self) -> tuple[str, ...]:
-        # Nothing counts the requests beyond `slower_than_s` yet and hands them to `Learner.limit`.
-        return tuple(
-            f"the constraint on {one.kpi} is not measured yet: p95 and p99 take no variant out"
-            for one in self.constraints
-            if one.slower_than_s is not None
-        )
-
     def learner(self, reward: Reward | None = None) -> Bandit:
         """`reward`: what the KPI is; without it a number from 0 to 1, more is better.
 

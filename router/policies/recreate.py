@@ -13,7 +13,7 @@ from router.policies.weighted import Plan as Weighted
 from router.policies.weighted import replaced
 from router.rollouts.plan import Plan, Stage, Step
 from router.strict import Model
-from router.units import Duration, Size
+from router.units import Duration, Size, format_duration
 
 
 class Hold(Model):
@@ -43,6 +43,9 @@ class RecreateOptions(Stepped):
     """How long the guard watches on after the change; one that fails goes back."""
     start: Start = "manual"
     """manual: `pointsman switch`. auto: at once."""
+    ready_timeout: Annotated[Duration, Field(gt=0)] | None = None  # type: ignore[assignment]  # only kinds read their own
+    """How long to wait for the old version to drain, and again for the new one to be healthy,
+    before the rollout is given up; by default `hold.for`, as long as a request waits."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "RecreateOptions":
@@ -75,7 +78,17 @@ class RecreateOptions(Stepped):
             starts_by_itself=self.start == "auto",
             can_switch=True,
             weight_max=0.0,
-            ready_timeout_s=self.ready_timeout,
+            ready_timeout_s=self.hold.longest if self.ready_timeout is None else self.ready_timeout,
             guard=alone("guard", self.guard, ""),
             edit=edit(self.new),
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        longest_s, limit_s = self.hold.longest, self.ready_timeout
+        if limit_s is None or limit_s <= longest_s:
+            return ()
+        return (
+            f"ready_timeout is {format_duration(limit_s)}, but a request waits for "
+            f"{format_duration(longest_s)} (hold.for): if the change takes longer, requests are "
+            "answered 503 until it is over",
         )

@@ -32,6 +32,8 @@ class Stepped(Options):
     """auto: as soon as the new version is ready. manual: when a person says so."""
     ready_timeout: Annotated[Duration, Field(gt=0)] = 600.0
     """How long a step may wait for endpoints before the rollout is given up."""
+    revision: Annotated[str, Field(max_length=200)] = ""
+    """Free text; another one begins a new rollout, as to try again what was rolled back."""
 
     @property
     def is_measured(self) -> bool:

@@ -77,9 +77,9 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
         case Action.ROLLBACK if state.is_reversing:
             return f"it is on its way back already{since}"
         case Action.ROLLBACK if phase in (Phase.ROLLED_BACK, Phase.FAILED):
-            return f"it is {_PHRASES[phase]} already{since}"
+            return _is_already(_PHRASES[phase], state.reason)
         case Action.PROMOTE | Action.SWITCH | Action.RESUME if phase is Phase.PROMOTED:
-            return f"it is promoted already{since}"
+            return _is_already(_PHRASES[phase], state.reason)
         case Action.PROMOTE if state.is_pushed:
             return f"it was told to go on already{since}"
         case Action.SWITCH if state.is_switching:
@@ -89,7 +89,7 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
         case Action.PAUSE if phase is Phase.PENDING and not state.is_started:
             return "it waits for a person already: it was not started"
         case Action.PAUSE if phase is Phase.PAUSED:
-            return f"it is paused already{since}"
+            return _is_already("paused", state.reason)
         case Action.RESUME if phase is Phase.PENDING and not state.is_started:
             return f"it was not started: use {starters(plan)}"
         case Action.RESUME if is_going or is_begun:
@@ -97,6 +97,17 @@ def _already(plan: Plan, state: State, action: Action, weights: Mapping[str, flo
         case Action.WEIGHTS if weights is not None and weights == state.manual:
             return f"the weights are these already{since}"
     return ""
+
+
+def _is_already(phrase: str, reason: str) -> str:
+    """`reason` need not say it again: it is rolled back already, by ann."""
+    if reason.startswith(phrase):
+        return f"it is {phrase} already,{reason.removeprefix(phrase)}"
+    return f"it is {phrase} already" + (f": {reason}" if reason else "")
+
+
+def _because(phrase: str, reason: str) -> str:
+    return reason if reason.startswith(phrase) else f"{phrase} ({reason})"
 
 
 def starters(plan: Plan) -> str:
@@ -125,8 +136,8 @@ def _refuse(plan: Plan, state: State, action: Action) -> None:
         _refuse_late_rollback(plan, state)
     elif state.phase in _PHRASES:
         raise Refused(
-            f"the rollout is over, it was {_PHRASES[state.phase]} ({state.reason}): "
-            "it starts anew when the policy is edited"
+            f"the rollout is over, it was {_because(_PHRASES[state.phase], state.reason)}. "
+            "It starts over when the policy is edited; to try the same again, change its revision"
         )
     if action is Action.SWITCH and not plan.can_switch:
         raise Refused(f"{plan.new} takes over step by step here: use promote, not switch")

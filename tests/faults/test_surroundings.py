@@ -99,6 +99,8 @@ def test_when_the_clock_jumps_no_request_fails_and_rewards_of_after_the_jump_cou
                 traffic.more(50)
                 if jump_s == DAY_S:  # so the jump is seen
                     assert reward(router, early).json()["result"] == "late"
+                # receipts are stamped with a time that is read once a second
+                poll(lambda: reward(router, receipt(router)).json()["result"] == "accepted", "time")
                 token = receipt(router)
                 assert reward(router, token).json()["result"] == "accepted", jump_s
                 assert reward(router, token).json()["result"] == "duplicate"
