@@ -4,6 +4,7 @@ import argparse
 import getpass
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -84,6 +85,8 @@ def _events(options: argparse.Namespace) -> int:
     route = options.route
     found = find(limit=options.limit)
     last = 0
+    if not found:
+        print(f"no event is known{f' of route {escaped(route)}' if route else ''}", file=sys.stderr)
     while True:
         for event in found:
             print(event_line(event), flush=True)

@@ -195,6 +195,13 @@ async def test_the_command_line_steers_and_says_what_is_so(
     )
 
 
+async def test_a_route_without_events_is_said_beside_the_output(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await api.run("events", "--route", "nosuch") == 0
+    assert capsys.readouterr() == ("", "no event is known of route nosuch\n")
+
+
 async def test_after_promotion_the_command_line_prints_the_edit(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,13 @@ def test_endpoints_count_where_they_are_exchanged() -> None:
     assert len({digest(ROLLING, pools) for pools in (POOLS, more, heavier, turned)}) == 4
 
 
+@pytest.mark.parametrize("policy", [CANARY, ROLLING])
+def test_another_revision_is_another_rollout(policy: dict[str, Any]) -> None:
+    revised = [{**policy, "revision": text} for text in ("", "2", "3")]
+    assert digest(policy) == digest(revised[0])
+    assert len({digest(one) for one in revised}) == 3
+
+
 def test_the_digest_stays_the_same_from_release_to_release() -> None:
     """A literal: were it to change, an upgrade would start every running rollout over."""
     assert digest(CANARY) == "b66e1417fe7d9f3cd6074da33f8dc0e6"

@@ -40,6 +40,23 @@ def test_it_waits_for_a_person_by_default() -> None:
     assert plan().can_switch
 
 
+def test_it_is_given_up_when_requests_would_wait_in_vain() -> None:
+    assert plan().ready_timeout_s == 30.0
+    assert plan(hold={"for": "2m"}).ready_timeout_s == 120.0
+    assert plan(ready_timeout="5s").ready_timeout_s == 5.0
+
+
+@pytest.mark.parametrize("written", [{}, {"ready_timeout": "30s"}, {"hold": {"for": "2m"}}])
+def test_nothing_is_warned_of_while_every_request_may_be_answered(written: dict[str, Any]) -> None:
+    assert options(**recreate(**written)).warnings() == ()
+
+
+def test_a_change_that_may_take_longer_than_requests_wait_is_warned_of() -> None:
+    [warning] = options(**recreate(ready_timeout="10m")).warnings()
+    assert warning.startswith("ready_timeout is 10m, but a request waits for 30s (hold.for)")
+    assert plan(ready_timeout="10m").ready_timeout_s == 600.0
+
+
 def test_what_may_be_held_is_bounded() -> None:
     assert options(**recreate()).hold_bounds == HoldBounds(1000, 64 * 1024 * 1024, 30.0)
     hold = {"requests": 10, "bytes": "1KiB", "for": "5s"}

@@ -277,11 +277,22 @@ def test_a_late_word_never_starts_again_what_was_rolled_back(action: Action) -> 
         drive.act(action)
 
 
+def test_what_a_person_rolled_back_is_said_once_and_how_it_is_tried_again() -> None:
+    drive = progressing()
+    drive.act(Action.ROLLBACK, "wrong labels")
+    with pytest.raises(engine.Refused) as refused:
+        drive.act(Action.PROMOTE)
+    assert str(refused.value) == (
+        "the rollout is over, it was rolled back by ann: wrong labels. It starts over when the "
+        "policy is edited; to try the same again, change its revision"
+    )
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
-        (Action.PAUSE, Action.PAUSE, "it is paused already: paused by ann"),
-        (Action.ROLLBACK, Action.ROLLBACK, "it is rolled back already: rolled back by ann"),
+        (Action.PAUSE, Action.PAUSE, "it is paused already, by ann"),
+        (Action.ROLLBACK, Action.ROLLBACK, "it is rolled back already, by ann"),
         (None, Action.RESUME, "it is going on already, at step 1 of 3 (10%)"),
     ],
 )
