@@ -98,7 +98,9 @@ def _constraints(
     for number, one in enumerate(options.constraints):
         is_time = one.slower_than_s is not None
         own = DISTRIBUTIONS if is_time else RATES
-        fit = [n for n, k in kpis.items() if (k.source in DISTRIBUTIONS if is_time else k.is_binary)]
+        fit = [
+            n for n, k in kpis.items() if (k.source in DISTRIBUTIONS if is_time else k.is_binary)
+        ]
         if one.kpi in own or one.kpi in fit or (one.kpi in names and one.kpi not in kpis):
             continue
         what = "time of requests" if is_time else "rate, nor a binary KPI"

@@ -35,9 +35,7 @@ def rollouts(backends: Any, routes: list[tuple[Path, dict[str, Any]]]) -> Iterat
         yield from _unchecked(path, options, backends)
 
 
-def _kpis(
-    policy: Any, path: Path, names: list[str], kpis: dict[str, Kpi]
-) -> Iterator[Finding]:
+def _kpis(policy: Any, path: Path, names: list[str], kpis: dict[str, Kpi]) -> Iterator[Finding]:
     """A guard judges what is measured, or declared as a KPI of the route and fit to be judged."""
     known = (*RATES, *DISTRIBUTIONS, *names)
     for key in _GUARDS:
@@ -49,13 +47,14 @@ def _kpis(
             if name not in known:
                 hint = nearest(name, known)
                 yield Finding(place, f"nothing declares a KPI named {name!r}", hint, at_key=True)
-            elif name in kpis and name not in (*RATES, *DISTRIBUTIONS):
-                if message := _unfit(name, kpis[name], quantile is not None):
-                    yield Finding(place, message, at_key=True)
+            elif message := _unfit(name, kpis.get(name), quantile is not None):
+                yield Finding(place, message, at_key=True)
 
 
-def _unfit(name: str, kpi: Kpi, has_quantile: bool) -> str:
+def _unfit(name: str, kpi: Kpi | None, has_quantile: bool) -> str:
     """Why no guard can judge a KPI so; empty: it can. It counts feedback as it comes."""
+    if kpi is None or name in (*RATES, *DISTRIBUTIONS):
+        return ""
     if kpi.absent is not None:
         return (
             f"a guard counts feedback as it comes, but of {name} silence counts once its window "

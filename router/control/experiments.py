@@ -1,11 +1,13 @@
 """Reports: what the store counted of a route becomes the input of `experiments.report`.
 
 Owns how the one is read as the other, and what earlier looks showed, which is kept under
-`looks ROUTE` so that a conclusion that was once valid is not lost by looking again.
+`looks ROUTE` so that a conclusion that was once valid is not lost by looking again; with it the
+means by which relative effects became differences, since what a test is tuned for must not move.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,6 +29,9 @@ from router.policies.layers import HOLDOUT_CELL
 MARKDOWN: Final = "text/markdown; charset=utf-8"
 _BEGAN: Final = "began {route}"
 _LOOKS: Final = "looks {route}"
+BASE_VALUES: Final = 100
+"""Values of the control from which an effect is fixed: its mean is known to a tenth of a standard
+deviation then, and the test is valid whatever effect it is tuned for, but sharpest near it."""
 
 
 class Experiments:
@@ -96,12 +101,13 @@ def experiment_of(
         if _stratum(arm) in weights and arm.variant in variants
     }
     held_out = [c for arm, c in figures.exposed.items() if arm.cell == HOLDOUT_CELL]
+    earlier = _with_means(earlier, subject, control, sums)
     return Experiment(
         route=subject.route,
         policy=subject.policy,
         variants=variants,
         control=control,
-        kpis=[_kpi(kpi, control, sums[kpi.name]) for kpi in subject.kpis.values()],
+        kpis=[_kpi(kpi, earlier.means.get(kpi.name)) for kpi in subject.kpis.values()],
         weights=weights,
         sums=sums,
         exposed=exposed,
@@ -122,12 +128,37 @@ def _hold_out(share: float, exposed: list[Exposed]) -> HoldOut | None:
     return HoldOut(share, words.Exposed(requests, units))
 
 
-def _kpi(kpi: Kpi, control: str, sums: dict[statistics.Arm, Sums]) -> words.Kpi:
+def _with_means(
+    earlier: Earlier,
+    subject: Subject,
+    control: str,
+    sums: Mapping[str, Mapping[statistics.Arm, Sums]],
+) -> Earlier:
+    """With the means of effects that are fixed by now. Looks at a KPI before that were tuned for
+    something else, so that what they showed does not hold on."""
+    if earlier.control != control:
+        earlier = Earlier(control)
+    means, seen = dict(earlier.means), dict(earlier.seen)
+    for kpi in subject.kpis.values():
+        if not _is_relative(kpi) or kpi.name in means:
+            continue
+        known = added(one for arm, one in sums[kpi.name].items() if arm.variant == control)
+        if known.n >= BASE_VALUES and known.mean:
+            means[kpi.name] = known.mean
+            seen = {place: one for place, one in seen.items() if place.kpi != kpi.name}
+    return replace(earlier, means=means, seen=seen)
+
+
+def _is_relative(kpi: Kpi) -> bool:
+    return kpi.effect is not None and kpi.kind is not Kind.LOGNORMAL
+
+
+def _kpi(kpi: Kpi, mean: float | None) -> words.Kpi:
     """In the report's terms: the effect, relative in the YAML, in the KPI's own units."""
-    effect = kpi.effect
-    if effect is not None and kpi.kind is not Kind.LOGNORMAL:
-        mean = added(one for arm, one in sums.items() if arm.variant == control).mean
-        effect = abs(effect * mean) or None
+    effect, base = kpi.effect, None
+    if effect is not None and _is_relative(kpi):
+        base = words.Base(effect, mean)
+        effect = None if mean is None else abs(effect * mean)
     return words.Kpi(
         kpi.name,
         kpi.kind,
@@ -137,6 +168,7 @@ def _kpi(kpi: Kpi, control: str, sums: dict[statistics.Arm, Sums]) -> words.Kpi:
         kpi.is_guardrail,
         effect,
         None if kpi.planned is None else 2 * kpi.planned,
+        base,
     )
 
 

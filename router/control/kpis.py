@@ -35,8 +35,8 @@ _BANDIT_KINDS: Final = {
 class Kpi:
     """One KPI. `window_s`: how long after an exposure its feedback counts; `absent`: what silence
     counts as then, None: it does not count. `effect` (relative) and `planned` (units of a variant)
-    are of the report. `is_logged`: the learner sees it, as the reward or a constraint. `timed`: it is
-    this time of every request."""
+    are of the report. `is_logged`: the learner sees it, as the reward or a constraint. `timed`:
+    it is this time of every request."""
 
     name: str
     kind: Kind

@@ -3,7 +3,7 @@
 Nothing is kept here: each scrape reads the merged totals. `docs/metrics.md` lists every metric.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from router import __version__
 from router.control.endpoints import State
 from router.control.plane import Plane
+from router.control.rollout import Rollout
 from router.control.worker import WorkerState
 from router.counters import COUNTERS, GAUGES
 from router.messages import LATENCY_BOUNDS_S
@@ -245,53 +246,65 @@ class PlaneCollector(Collector):
 
     def _rollouts(self) -> Iterator[Metric]:
         rollouts = self._plane.rollouts
-        phase = GaugeMetricFamily(
-            "pointsman_rollout_phase",
-            "1 for the phase that a rollout is in, 0 for the others.",
-            labels=("route", "phase"),
-        )
-        step = GaugeMetricFamily(
-            "pointsman_rollout_step",
-            "The step a rollout is at, from 1; 0 before the first.",
-            labels=("route",),
-        )
-        weight = GaugeMetricFamily(
-            "pointsman_rollout_weight",
-            "A variant's share as the rollout has it, 0 to 1.",
-            labels=("route", "variant"),
-        )
-        leads = GaugeMetricFamily(
-            "pointsman_rollout_leader", "1 when this router moves the rollout.", labels=("route",)
-        )
-        stalled = GaugeMetricFamily(
-            "pointsman_rollout_stalled",
-            "1 when a rollout stands still because its state cannot be read or written.",
-            labels=("route",),
-        )
-        check = GaugeMetricFamily(
-            "pointsman_rollout_check",
-            "1 for what a check of the guard says, 0 for the others.",
-            labels=("route", "check", "outcome"),
-        )
-        for one in rollouts.all():
-            for name in Phase:
-                phase.add_metric((one.route, name), float(one.state.phase is name))
-            step.add_metric((one.route,), one.state.step + 1)
-            for variant, share in one.stage.weights.items():
-                weight.add_metric((one.route, variant), share)
-            leads.add_metric((one.route,), float(one.fence is not None))
-            stalled.add_metric((one.route,), float(bool(one.trouble)))
-            for row in one.checks():
-                for outcome in Outcome:
-                    said = float(outcome == row["outcome"])
-                    check.add_metric((one.route, row["check"], outcome), said)
-        yield from (phase, step, weight, leads, stalled, check)
+        for name, text, labels, rows in _OF_ROLLOUTS:
+            gauge = GaugeMetricFamily(name, text, labels=("route", *labels))
+            for one in rollouts.all():
+                for values, n in rows(one):
+                    gauge.add_metric((one.route, *values), float(n))
+            yield gauge
         yield _counter(
             "pointsman_rollout_events_total",
             "What rollouts did, as far as this router wrote it.",
             ("route", "kind"),
             rollouts.ledger.counts,
         )
+
+
+_Rows = Callable[[Rollout], Iterable[tuple[tuple[str, ...], float]]]
+
+_OF_ROLLOUTS: Final[tuple[tuple[str, str, tuple[str, ...], _Rows], ...]] = (
+    (
+        "pointsman_rollout_phase",
+        "1 for the phase that a rollout is in, 0 for the others.",
+        ("phase",),
+        lambda one: (((name,), one.state.phase is name) for name in Phase),
+    ),
+    (
+        "pointsman_rollout_step",
+        "The step a rollout is at, from 1; 0 before the first.",
+        (),
+        lambda one: [((), one.state.step + 1)],
+    ),
+    (
+        "pointsman_rollout_weight",
+        "A variant's share as the rollout has it, 0 to 1.",
+        ("variant",),
+        lambda one: (((variant,), share) for variant, share in one.stage.weights.items()),
+    ),
+    (
+        "pointsman_rollout_leader",
+        "1 when this router moves the rollout.",
+        (),
+        lambda one: [((), one.fence is not None)],
+    ),
+    (
+        "pointsman_rollout_stalled",
+        "1 when a rollout stands still because its state cannot be read or written.",
+        (),
+        lambda one: [((), bool(one.trouble))],
+    ),
+    (
+        "pointsman_rollout_check",
+        "1 for what a check of the guard says, 0 for the others.",
+        ("check", "outcome"),
+        lambda one: (
+            ((row["check"], outcome), outcome == row["outcome"])
+            for row in one.checks()
+            for outcome in Outcome
+        ),
+    ),
+)
+"""Gauges of every rollout: name, help, labels after `route`, and what one of them has."""
 
 
 def _counter(

@@ -6,6 +6,7 @@
    goes with the state (`record`), so whoever leads next goes on judging where this router ended.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -68,6 +69,8 @@ class Rollout:
         self.is_cut_off = False
         """Whether it judged by itself since the store was last read: what it knows is taken from
         there again, or the reports of that time would count twice."""
+        self.lane = asyncio.Lock()
+        """Held by whoever acts on it: a turn, a person, or the adoption of a config."""
         self.unwritten: deque[Event] = deque(maxlen=UNWRITTEN_MAX)
         self.recent: deque[Event] = deque(maxlen=RECENT_MAX)
         self.kept_state = self.state

@@ -2,7 +2,10 @@
 
 Owns when the engine is asked, and by what. Strategy:
 
-1. One lane: a turn, an action and the adoption of a config never mix (`_lock`).
+1. Each rollout has a lane: its turn, an action on it and the adoption of a config never mix. They
+   share nothing else, so they turn side by side: a slow store costs its time once, not once a
+   rollout, and a person waits for no other rollout. A turn of all and an adoption never mix either
+   (`_lock`).
 2. Each second workers send what they counted, and it becomes one block of each route for the fleet.
    So a failure is judged within a second and a half of its end.
 3. Whoever leads a rollout (see `fleet.py`) judges, and moves it: state and audit lines are written
@@ -21,7 +24,8 @@ Owns when the engine is asked, and by what. Strategy:
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from router.config.model import Config
@@ -29,6 +33,7 @@ from router.control.fleet import Report
 from router.control.ground import Ground, grounds_of
 from router.control.ledger import Ledger, restore
 from router.control.measuring import Measuring
+from router.control.people import act
 from router.control.rollout import Rollout, is_way_back
 from router.control.ties import Ties
 from router.control.trial import Trial, held_of, weights_of
@@ -44,8 +49,8 @@ SECOND_S: Final = 1.0
 """How often is measured, written without a step, and looked at the store: guards count seconds."""
 ELAPSED_MAX_S: Final = 2.0
 """Most that one turn adds to a hold: while the router stood still nobody looked at anything."""
-_ACT_TRIES: Final = 3
-"""How often an action is tried when another router moves the rollout at the same moment."""
+_AT_ONCE_MAX: Final = 32
+"""Rollouts that turn side by side: each may hold a connection to the store."""
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +112,9 @@ class Rollouts:
     async def adopt(self, trial: Trial, generation: int) -> None:
         """Put `trial`, of the config with this number, in force: what is new is written, what is no
         more is dropped."""
-        async with self._lock:
+        async with self._lock, AsyncExitStack() as lanes:
+            for rollout in {*self._running.values(), *trial.rollouts.values()}:
+                await lanes.enter_async_context(rollout.lane)
             self.ledger.generation = generation
             before, self._running = self._running, dict(trial.rollouts)
             for route in before.keys() - trial.rollouts.keys():
@@ -144,13 +151,15 @@ class Rollouts:
     async def close(self) -> None:
         """Write what is not written yet: not even a second of a hold is lost."""
         async with self._lock:
-            for rollout in self.all():
-                if rollout.fence is None or not rollout.is_kept or not rollout.has_news:
-                    continue
-                try:
-                    await self.ledger.write(rollout, rollout.state, ())
-                except StateError as error:
-                    self.ledger.note_trouble(rollout, unwritten=str(error))
+            await self._each(self._write_rest)
+
+    async def _write_rest(self, rollout: Rollout) -> None:
+        if rollout.fence is None or not rollout.is_kept or not rollout.has_news:
+            return
+        try:
+            await self.ledger.write(rollout, rollout.state, ())
+        except StateError as error:
+            self.ledger.note_trouble(rollout, unwritten=str(error))
 
     async def turn(self) -> None:
         """One turn of every rollout."""
@@ -159,13 +168,22 @@ class Rollouts:
             if is_second:
                 self._measured_s = self._ties.clock()
             await self._ask_workers(is_second)
-            for rollout in self.all():
+            await self._each(lambda rollout: self._turn(rollout, is_second))
+
+    async def _each(self, do: Callable[[Rollout], Awaitable[None]]) -> None:
+        """Do something with every rollout, side by side."""
+        slots = asyncio.Semaphore(_AT_ONCE_MAX)
+
+        async def one(rollout: Rollout) -> None:
+            async with rollout.lane, slots:
                 try:
-                    await self._turn(rollout, is_second)
+                    await do(rollout)
                 except Exception as error:  # a bug in one must not stop the others
                     if not rollout.trouble:
                         log.exception("rollout_broken")
                     self.ledger.note_trouble(rollout, unread=f"internal error: {error!r}")
+
+        await asyncio.gather(*map(one, self.all()))
 
     def on_stats(self, stats: Stats) -> None:
         """A worker tells what it measured."""
@@ -316,38 +334,21 @@ class Rollouts:
             engine.Refused: it makes no sense now.
             StateError: it could not be written; nothing was changed.
         """
-        async with self._lock:
+        async with self._alone(route) as rollout:
+            return await act(
+                self.ledger, self._ties, rollout, action, by=by, reason=reason, weights=weights
+            )
+
+    @asynccontextmanager
+    async def _alone(self, route: str) -> AsyncIterator[Rollout]:
+        """The rollout of a route, on which nobody else acts meanwhile.
+
+        Raises:
+            KeyError: the route has none.
+        """
+        while True:
             rollout = self._running[route]
-            for _ in range(_ACT_TRIES):
-                await self._look_before(rollout, action)
-                plan, now_s = rollout.ground.plan, self._ties.now()
-                turn = engine.act(
-                    plan, rollout.state, action, by=by, reason=reason, now_s=now_s, weights=weights
-                )
-                if turn.note or await self._do(rollout, turn):
-                    return turn.note
-            raise StateError("another router moves this rollout at the same time; try again")
-
-    async def _look_before(self, rollout: Rollout, action: Action) -> None:
-        """What a person decides must not rest on what another router knows better. Back is always
-        safe."""
-        try:
-            await self.ledger.look(rollout)
-        except StateError:
-            if action is not Action.ROLLBACK:
-                raise
-            rollout.is_cut_off = True
-        if not rollout.is_kept:
-            raise engine.Refused(rollout.trouble or "the rollout has not begun yet; try again")
-
-    async def _do(self, rollout: Rollout, turn: engine.Turn) -> bool:
-        """Whether it was done; False: somebody else moved the rollout."""
-        try:
-            return await self.ledger.write(rollout, turn.state, turn.events)
-        except StateError as error:
-            if not is_way_back(turn.state):
-                raise
-            rollout.is_cut_off = True
-            self.ledger.note_trouble(rollout, unwritten=str(error))
-            self.ledger.act_unwritten(rollout, turn)
-            return True
+            async with rollout.lane:
+                if self._running.get(route) is rollout:  # else a config was adopted first
+                    yield rollout
+                    return

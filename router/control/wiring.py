@@ -62,12 +62,8 @@ class Wiring:
         now_s = time.time()
         state = StateHolder()
         audit = Audit(state, self._generation)
-        endpoints = Endpoints(
-            self._push,
-            self._check,
-            look_up,
-            Random(),  # noqa: S311 - spreads checks in time, guards nothing
-        )
+        random = Random()  # noqa: S311 - spreads checks in time, guards nothing
+        endpoints = Endpoints(self._push, self._check, look_up, random)
         self._posters = Poster("notification"), Poster("gate")
         webhooks = Webhooks(self._posters[0], time.time, Random())  # noqa: S311 - spreads retries
         ask = Asker(self._posters[1], time.time)
@@ -81,17 +77,7 @@ class Wiring:
             supervisor=self._build_supervisor(loaded, worker_command),
             endpoints=endpoints,
             audit=audit,
-            rollouts=Rollouts(
-                Ties(
-                    state,
-                    audit,
-                    endpoints,
-                    self._push,
-                    self._flush,
-                    webhooks.send,
-                    self.gates.verdicts,
-                )
-            ),
+            rollouts=self._build_rollouts(state, audit, endpoints, webhooks),
             certificates=Certificates(self._push, loaded),
             webhooks=webhooks,
             started_at_s=now_s,
@@ -105,6 +91,12 @@ class Wiring:
             lambda *seen: self.plane.rollouts.on_kpis(*seen),
         )
         self.desk = FeedbackDesk(self.feedback)
+
+    def _build_rollouts(
+        self, state: StateHolder, audit: Audit, endpoints: Endpoints, webhooks: Webhooks
+    ) -> Rollouts:
+        tell, verdicts = webhooks.send, self.gates.verdicts
+        return Rollouts(Ties(state, audit, endpoints, self._push, self._flush, tell, verdicts))
 
     def _build_supervisor(self, loaded: Loaded, worker_command: Sequence[str]) -> Supervisor:
         options = loaded.config.logging

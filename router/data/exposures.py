@@ -9,7 +9,8 @@ Only for routes that learn or have KPIs; the others have no `Arms`. What counts,
    again: control remembers for good. A unit whose variant changes is told of anew.
 4. KPIs are of what Measures (`measures.py`) calls a request: not of one that says nothing of the
    variant. A time is of what was answered, and not by 5xx, or of who left unanswered: waited so
-   long at least. One beyond the bounds counts as the bound. A header beyond them, or no number, counts nowhere but in a counter.
+   long at least. One beyond the bounds counts as the bound. A header beyond them, or no number,
+   counts nowhere but in a counter.
 """
 
 import re

@@ -28,6 +28,15 @@ class Goal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """An effect is `share` of `mean`, the control's when it was fixed; None: for want of values it
+    is not yet."""
+
+    share: float
+    mean: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Kpi:
     """A number reported about units.
 
@@ -46,6 +55,8 @@ class Kpi:
     is_guardrail: bool = False
     effect: float | None = None
     planned: int | None = None
+    base: "Base | None" = None
+    """Of an effect that was declared as a share of the control's mean; None: it was not."""
 
     def __post_init__(self) -> None:
         if self.effect is not None and not self.effect > 0.0:
@@ -91,11 +102,14 @@ class Earlier:
     seen: Mapping[Place, Seen] = field(default_factory=dict)
     mismatch: float = 1.0
     """The largest e-value of a sample-ratio mismatch so far."""
+    means: Mapping[str, float] = field(default_factory=dict)
+    """KPI -> the control's mean at which its effect was fixed."""
 
     def dump(self) -> dict[str, Any]:
         """As JSON-able data, with a `version`."""
         rows = [[p.kpi, p.cell, p.variant, seen.dump()] for p, seen in self.seen.items()]
-        return {"version": 1, "control": self.control, "mismatch": self.mismatch, "seen": rows}
+        head = {"version": 1, "control": self.control, "mismatch": self.mismatch}
+        return {**head, "seen": rows, "means": dict(self.means)}
 
     @classmethod
     def restore(cls, dumped: Mapping[str, Any]) -> "Earlier":
@@ -111,7 +125,8 @@ class Earlier:
                 Place(kpi, cell, variant): Seen.restore(row)
                 for kpi, cell, variant, row in dumped["seen"]
             }
-            return cls(dumped["control"], seen, float(dumped["mismatch"]))
+            means = {str(kpi): float(mean) for kpi, mean in dumped.get("means", {}).items()}
+            return cls(dumped["control"], seen, float(dumped["mismatch"]), means)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a dump of earlier looks: {error!r}") from error
 

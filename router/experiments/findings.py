@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from router.experiments.estimate import Kind
-from router.experiments.experiment import Earlier, Exposed, Goal, HoldOut
+from router.experiments.experiment import Base, Earlier, Exposed, Goal, HoldOut
 
 
 class Verdict(StrEnum):
@@ -124,6 +124,7 @@ class KpiFacts:
     goal: Goal
     absent: float | None
     effect: float | None
+    base: Base | None
     whole: CellFacts
     segments: Sequence[CellFacts]
 

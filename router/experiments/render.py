@@ -52,6 +52,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _split(report)
     for kpi in report.kpis:
         yield from ("", f"## {_escaped(kpi.name)} ({kpi.role}, {kpi.kind}, {kpi.goal})", "")
+        yield from _base(report, kpi)
         yield from _cell(report, kpi, kpi.whole)
         for cell in kpi.segments:
             yield from ("", f"### {_escaped(kpi.name)} in {_escaped(cell.cell or 'the rest')}", "")
@@ -67,6 +68,22 @@ def _split(report: Report) -> Iterator[str]:
     state = "MISMATCH" if ratio.is_flagged else "as set"
     yield ""
     yield f"e-value {ratio.e_value:,.3g}: {state}"
+
+
+def _base(report: Report, kpi: KpiFacts) -> Iterator[str]:
+    """An effect that was declared as a share: of what, and since when that is fixed."""
+    if kpi.base is None:
+        return
+    share = figures.percent(kpi.base.share)
+    if kpi.base.mean is None or kpi.effect is None:
+        yield f"Effect {share} of {_escaped(report.control)}'s mean, fixed once there is enough."
+    else:
+        yield (
+            f"Effect {share} of {figures.value(kpi.kind, kpi.base.mean)}, "
+            f"{_escaped(report.control)}'s mean when it was fixed: "
+            f"{figures.effect(kpi.kind, kpi.effect)}."
+        )
+    yield ""
 
 
 def _cell(report: Report, kpi: KpiFacts, cell: CellFacts) -> Iterator[str]:

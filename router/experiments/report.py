@@ -52,7 +52,7 @@ def report(experiment: Experiment) -> Report:
         mismatch=ratio,
         kpis=kpis,
         sentences=(),
-        earlier=Earlier(experiment.control, seen, ratio.e_value),
+        earlier=Earlier(experiment.control, seen, ratio.e_value, dict(experiment.earlier.means)),
     )
     return replace(found_out, sentences=tuple(sentences(found_out)))
 
@@ -221,6 +221,7 @@ def _kpi(
         goal=kpi.goal,
         absent=kpi.absent,
         effect=kpi.effect,
+        base=kpi.base,
         whole=cells[0],
         segments=tuple(cells[1:]),
     )

@@ -172,7 +172,7 @@ def _open(report: Report, kpi: KpiFacts, cell: CellFacts, one: Comparison) -> Se
 
 def _needed(report: Report, kpi: KpiFacts, one: Comparison) -> Iterator[Sentence]:
     pair = f"{one.variant} and {report.control}"
-    if kpi.effect is None and one.detectable is not None:
+    if kpi.effect is None and kpi.base is None and one.detectable is not None:
         yield Sentence(
             Tone.NEXT,
             f"{kpi.name}: no effect worth acting on is declared. By now a difference of "
@@ -248,10 +248,11 @@ def _about_guardrails(report: Report) -> Iterator[Sentence]:
 def _about_guardrail(report: Report, kpi: KpiFacts, one: Comparison) -> Iterator[Sentence]:
     what = f"guardrail {kpi.name}: {one.variant} is"
     if kpi.effect is None:
+        known = "declared" if kpi.base is None else "fixed yet"
         if one.guard is not Guard.BROKEN:
             yield Sentence(
                 Tone.MAY_NOT,
-                f"guardrail {kpi.name}: no effect is declared, so that it can not be shown that "
+                f"guardrail {kpi.name}: no effect is {known}, so that it can not be shown that "
                 f"{one.variant} is not worse.",
             )
         return

@@ -150,7 +150,13 @@ class CanaryOptions(Stepped):
         if (self.weight is None) == (self.steps is None):
             raise ValueError("a canary has exactly one of weight and steps")
         if not self.is_measured:
-            needless = self.model_fields_set & {"bake", "keep", "start", "ready_timeout", "revision"}
+            needless = self.model_fields_set & {
+                "bake",
+                "keep",
+                "start",
+                "ready_timeout",
+                "revision",
+            }
             if needless:
                 raise ValueError(
                     f"{' and '.join(sorted(needless))}: a constant weight is no rollout; "

@@ -125,3 +125,24 @@ def test_a_guard_may_judge_a_declared_kpi() -> None:
     assert mistakes(routes(canary.replace("NAME", "click"))) == []
     found = messages(mistakes(routes(canary.replace("NAME", "clicks"))))
     assert found[0][1].startswith("nothing declares a KPI named 'click'")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ("{kpi: errors, max: 1%}", ""),
+        ("{kpi: click, max: 1%}", ""),
+        ("{kpi: first_byte, p95: 1s}", ""),
+        ("{kpi: slow, p99: 1s}", ""),
+        ("{kpi: eror, max: 1%}", "'eror' is no rate, nor a binary KPI of this route"),
+        ("{kpi: slow, max: 1%}", "'slow' is no rate, nor a binary KPI of this route"),
+        ("{kpi: click, p99: 1s}", "'click' is no time of requests of this route"),
+    ],
+)
+def test_a_constraint_is_on_what_is_measured(constraint: str, message: str) -> None:
+    policy = f"{{type: bandit, {_LISTED}, reward: click, constraints: [{constraint}]}}"
+    kpis = "{click: {}, slow: {source: latency}}"
+    found = messages(mistakes(routes(f"{{name: r, policy: {policy}, kpis: {kpis}}}")))
+
+    assert [path for path, _ in found] == ["routes[0].policy.constraints[0].kpi"] * bool(message)
+    assert all(text.startswith(message) for _, text in found)

@@ -114,3 +114,33 @@ def test_a_new_version_without_a_health_check_is_pointed_out() -> None:
         in (warnings(routes(route))[-1])
     )
     assert not any("health" in one for one in warnings(routes(ROLLING)))
+
+
+@pytest.mark.parametrize(
+    ("kpi", "bounded", "message"),
+    [
+        ("x: {}", "x", ""),
+        ("x: {source: status}", "x", ""),
+        ("x: {source: {header: h}, type: binary}", "x", ""),
+        ("x: {source: first_byte}", "x.p99", ""),
+        ("x: {type: lognormal, goal: min, bounds: [1, 9]}", "x.p95", ""),
+        ("errors: {absent: 0}", "errors", ""),  # what every request is measured by
+        ("x: {absent: 0}", "x", "a guard counts feedback as it comes, but of x silence counts"),
+        ("x: {}", "x.p95", "x is binary and has no quantiles, write x"),
+        ("x: {source: {header: h}}", "x.p95", "of x, a number in a header, only sums are counted"),
+        ("x: {type: numeric, bounds: [1, 9]}", "x.p95", "a guard asks how often x is too high"),
+        (
+            "x: {type: numeric, goal: min, bounds: [0, 9]}",
+            "x.p95",
+            "a guard needs x above 0, but its bounds begin at 0",
+        ),
+        ("x: {source: latency}", "x", "x is no rate, write x.p95"),
+    ],
+)
+def test_a_guard_is_refused_that_cannot_judge_its_kpi(kpi: str, bounded: str, message: str) -> None:
+    policy = CANARY.format(f"weight: 5%, guard: {{kpis: {{{bounded}: 1.2x}}}}")
+    found = mistakes(routes(policy[:-1] + f", kpis: {{{kpi}}}}}"))
+
+    assert len(found) == bool(message)
+    if message:
+        assert f"routes[0].policy.guard.kpis.{bounded}: {message}" in found[0].replace('"', "")

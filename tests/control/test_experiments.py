@@ -160,9 +160,11 @@ async def test_a_constraint_that_workers_measure_takes_a_variant_out(lab: Lab) -
     assert lab.learning.weights()["shop"]["v1"] < 0.01
 
 
-async def test_a_constraint_on_every_requests_time_takes_a_variant_out(lab: Lab) -> None:
-    policy = {**BANDIT["policy"], "constraints": [{"kpi": "latency", "p99": "100ms"}]}  # type: ignore[dict-item]  # a nested literal
-    await lab.begin({**BANDIT, "name": "shop", "policy": policy})
+@pytest.mark.parametrize("name", ["latency", "slow"])
+async def test_a_constraint_on_every_requests_time_takes_a_variant_out(lab: Lab, name: str) -> None:
+    policy = {**BANDIT["policy"], "constraints": [{"kpi": name, "p99": "100ms"}]}  # type: ignore[dict-item]  # a nested literal
+    kpis = {"click": {}, "slow": {"source": "latency"}}
+    await lab.begin({**BANDIT, "name": "shop", "policy": policy, "kpis": kpis})
     for variant, seconds in (("v1", 0.5), ("v2", 0.05)):
         measured = Measured(100, distributions={"latency": {bucket_of(seconds): 100}})
         row = ["shop", variant, measured.dump()]
@@ -196,3 +198,21 @@ async def test_a_cohort_is_due_when_its_stretch_and_the_window_after_it_are_over
     kpi = subjects_of(loaded(routes=[AB]).config)["shop"].kpis["click"]
     assert kpi.cohort(1000.9) == Cohort(1011, 0.0)
     assert kpi.cohort(1001.0) == Cohort(1012, 0.0)
+
+
+async def test_an_effect_is_fixed_at_the_first_mean_of_enough_values(lab: Lab) -> None:
+    await lab.begin({**AB, "kpis": {"click": {**KPIS["click"], "effect": "10%"}}})
+    rounds = ((50, 5, None), (100, 15, 0.02 / 1.5), (1000, 500, 0.02 / 1.5))
+    for number, (requests, clicks, effect) in enumerate(rounds):
+        for variant in ("v1", "v2"):
+            lab.saw(variant, requests)
+            await lab.click(variant, clicks, f"n{number}-")
+        lab.now_s += 30
+        (click,) = (await lab.report())["kpis"]
+        assert click["effect"] == pytest.approx(effect)
+        assert click["base"]["share"] == 0.1
+    assert click["base"]["mean"] == pytest.approx(20 / 150)
+    assert (
+        "Effect 10% of 13.3%, v1's mean when it was fixed: 1.33 points."
+        in ((await lab.report())["markdown"])
+    )

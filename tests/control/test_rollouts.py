@@ -1,6 +1,7 @@
+import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from router.control.rollouts import Rollouts
 from router.control.state import StateHolder
 from router.control.store import KeptRollout
 from router.control.ties import Ties
+from router.control.trial import Trial
 from router.errors import StartError, StateError
 from router.messages import Ejection, EndpointState, Stats, Weights
 from router.rollouts import engine
@@ -723,3 +725,118 @@ async def test_endpoints_go_in_before_the_weights_change_and_out_after(router: R
         for message in router.pushed
     ]
     assert kinds == ["up", "weights", "drain"]
+
+
+# many rollouts
+
+
+def ten() -> Config:
+    routes = [{**canary(), "name": f"r{n}", "match": {"path": f"/r{n}/"}} for n in range(10)]
+    return config_of(*routes)
+
+
+class Slow:
+    """Calls of a store that are not answered until `is_open` is set."""
+
+    def __init__(self, ask: Callable[..., Awaitable[Any]]) -> None:
+        self.is_open = asyncio.Event()
+        self.waiting: list[str] = []
+        self._ask = ask
+
+    async def __call__(self, route: str) -> Any:
+        self.waiting.append(route)
+        await self.is_open.wait()
+        return await self._ask(route)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 - any condition, not only events
+            await asyncio.sleep(0)
+
+
+async def test_rollouts_wait_for_a_slow_store_side_by_side(router: Router) -> None:
+    await router.begin(ten())
+    router.store.rollout = slow = Slow(router.store.rollout)
+    router.clock_s += 1.25
+    turn = asyncio.create_task(router.rollouts.turn())
+    await until(lambda: len(slow.waiting) == 10)
+    assert not turn.done()
+    slow.is_open.set()
+    await turn
+    assert {one.state.step for one in router.rollouts.all()} == {0}
+
+
+async def test_a_person_waits_for_the_turn_of_one_rollout_and_for_no_other(router: Router) -> None:
+    await router.begin(ten())
+    await router.run(1)
+    healthy_ask = router.store.rollout
+    slow = Slow(healthy_ask)
+
+    async def ask(route: str) -> Any:
+        return await (slow(route) if route == "r0" else healthy_ask(route))
+
+    router.store.rollout = ask
+    router.clock_s += 1.25
+    turn = asyncio.create_task(router.rollouts.turn())
+    await until(lambda: slow.waiting == ["r0"])
+    rollouts = router.rollouts
+    async with asyncio.timeout(10):
+        assert await rollouts.act("r9", Action.ROLLBACK, by="ann", reason="") == ""
+    assert rollouts.of("r9").state.phase is Phase.ROLLED_BACK  # type: ignore[union-attr]  # it is there
+    same = asyncio.create_task(rollouts.act("r0", Action.PAUSE, by="ann", reason=""))
+    adopted = asyncio.create_task(rollouts.adopt(await rollouts.build(config_of()), 4))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert slow.waiting == ["r0"]
+    assert not (turn.done() or same.done() or adopted.done())
+    slow.is_open.set()
+    await asyncio.gather(turn, same, adopted)
+    assert [one.route for one in rollouts.all()] == ["animals"]
+
+
+async def test_who_waited_for_a_rollout_that_a_reload_dropped_is_told(router: Router) -> None:
+    await router.begin()
+    await router.run(1)
+    rollout = router.rollout
+    router.store.rollout = slow = Slow(router.store.rollout)
+    first = asyncio.create_task(router.act(Action.PAUSE))
+    await until(lambda: slow.waiting == ["animals"])
+    adopted = asyncio.create_task(router.rollouts.adopt(Trial({}, {}), 4))
+    await asyncio.sleep(0)
+    late = asyncio.create_task(router.act(Action.RESUME))
+    await asyncio.sleep(0)
+    slow.is_open.set()
+    assert await first == ""
+    await adopted
+    with pytest.raises(KeyError):
+        await late
+    assert rollout.state.phase is Phase.PAUSED
+
+
+async def test_a_bug_in_one_rollout_stops_no_other(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await router.begin(ten())
+    broken = router.rollouts.of("r0")
+    assert broken is not None
+    monkeypatch.setattr(broken, "turn", lambda *_: 1 / 0)
+    await router.run(2)
+    assert broken.trouble == "internal error: ZeroDivisionError('division by zero')"
+    others = [one for one in router.rollouts.all() if one is not broken]
+    assert {(one.state.step, one.trouble) for one in others} == {(0, "")}
+
+
+async def test_a_rollback_does_not_wait_twice_for_a_store_that_is_away(router: Router) -> None:
+    await router.begin()
+    await router.run(5)
+    asked: list[str] = []
+
+    async def fail(*arguments: Any) -> Any:
+        asked.append("once")
+        raise StateError("timeout")
+
+    router.store.rollout = router.store.keep_rollout = fail
+    assert await router.act(Action.ROLLBACK) == ""
+    assert router.phase == (Phase.ROLLED_BACK, -1)
+    assert asked == ["once"]

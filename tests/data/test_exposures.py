@@ -146,6 +146,7 @@ ALL = {
     "failed": {"source": "status"},
     "left": {"source": "abort"},
     "slow": {"source": "latency", "bounds": [0, 2]},
+    "first": {"source": "first_byte"},
     "price": {"source": {"header": "x-price"}, "type": "lognormal"},
     "score": {"source": {"header": "X-Score"}, "bounds": [0, 10]},
 }
@@ -157,7 +158,8 @@ ALL = {
         (200, 0.5, End.WHOLE, {"failed": 0.0, "left": 0.0, "slow": 0.5}),
         (200, 9.0, End.WHOLE, {"failed": 0.0, "left": 0.0, "slow": 2.0}),
         (503, 0.5, End.WHOLE, {"failed": 1.0, "left": 0.0}),
-        (0, 0.5, End.ABORTED, {"failed": 0.0, "left": 1.0}),
+        (0, 0.5, End.ABORTED, {"failed": 0.0, "left": 1.0, "slow": 0.5, "first": 0.5}),
+        (200, 0.5, End.ABORTED, {"failed": 0.0, "left": 1.0}),
         (502, 0.5, End.CUT, {"failed": 1.0, "left": 0.0}),
         (101, 0.5, End.WHOLE, {"failed": 0.0, "left": 0.0}),
         (502, 0.5, End.EXCUSED, {}),

@@ -343,12 +343,3 @@ def test_a_combination_of_features_is_a_cell_with_weights_of_its_own() -> None:
     assert weights["country=NZ"]["b"] > 0.9
     assert made.assign(Head({b"x-country": b"NZ"}), 0.5).variant == "b"
     assert made.assign(Head({b"x-country": b"FR"}), 0.01).cell == "country=other"
-
-
-def test_a_constraint_that_nothing_measures_is_pointed_out() -> None:
-    bounds = [{"kpi": "errors", "max": "1%"}, {"kpi": "latency", "p99": "500ms"}]
-    policy = options(**active("ab", constraints=bounds))
-
-    assert policy.warnings() == (
-        "the constraint on latency is not measured yet: p95 and p99 take no variant out",
-    )

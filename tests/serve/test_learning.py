@@ -1,5 +1,6 @@
 """Bandits end to end: rewards move weights, each counts once, and a restart forgets nothing."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.harness import Router, bandit, call, document, poll, serving
+from tests.serve.harness import Router, bandit, call, canary, document, poll, serving
 from tests.serve.origins import Servers
 
 pytestmark = pytest.mark.process
@@ -124,3 +125,40 @@ def test_a_batch_answers_each_reward_by_itself(tmp_path: Path, servers: Servers)
             "accepted", "forged", "malformed", "duplicate",
         ]  # fmt: skip
         assert post(router, b"[").status == 400
+
+
+def test_a_variant_that_breaks_a_constraint_gets_no_traffic(
+    tmp_path: Path, servers: Servers
+) -> None:
+    _, v2 = servers
+    learner = bandit()
+    learner["policy"]["constraints"] = [{"kpi": "errors", "max": "10%"}]
+    nobody = ("v1", "http://127.0.0.1:1")
+    with serving(tmp_path, document([nobody, v2], routes=[learner])) as router:
+
+        def is_out() -> bool:
+            call(router.listen, "GET", "/learner/x")
+            return router.weights("learner") == {"v1": 0.0, "v2": 1.0}
+
+        poll(is_out, "out")
+        answers = [call(router.listen, "GET", "/learner/x").status for _ in range(20)]
+        assert answers == [200] * 20
+
+
+def test_a_guard_on_feedback_rolls_a_canary_back(tmp_path: Path, servers: Servers) -> None:
+    guarded = canary("50%", kpis={"click": {}})
+    guarded["policy"]["guard"] = {
+        "max_error_rate": None, "p95": None, "burst": None, "kpis": {"click": "20%"},
+    }  # fmt: skip
+    with serving(tmp_path, document(servers, workers=2, routes=[guarded])) as router:
+        users = (f"user-{n}" for n in itertools.count())
+
+        def is_back() -> bool:
+            headers = {"x-user-id": next(users)}
+            answer = call(router.listen, "GET", "/canary/x", headers=headers)
+            good = int(answer.headers["x-router-variant"] == "v1")
+            token = answer.headers["x-router-receipt"]
+            assert result_of(router, token, good) == (200, "accepted")
+            return router.weights("canary")["v2"] == 0.0
+
+        poll(is_back, "rolled back")
