@@ -68,6 +68,23 @@ async def test_a_client_that_came_long_ago_and_says_nothing_is_not(
     await router.left()
 
 
+async def test_a_client_accepted_in_the_very_turn_in_which_accepting_stops_is_answered(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = await lab.start(document(await lab.answering()))
+    worker = router.worker
+    protocol_of = worker.handshakes.protocol
+
+    def accepted(downstream: Any) -> Any:  # before the loop makes the connection known
+        worker.departure.start(Drain(0.0, 30.0, has_successor=True))
+        return protocol_of(downstream)
+
+    monkeypatch.setattr(worker.handshakes, "protocol", accepted)
+    client = await lab.sent(request())
+    assert (await client.message()).status == 200
+    await router.left()
+
+
 async def test_a_request_that_lies_unread_is_answered_before_its_connection_ends(lab: Lab) -> None:
     router = await lab.start(document(await lab.answering()))
     client = await connected(lab)
