@@ -60,7 +60,7 @@ def read_piece(block: str) -> dict[str, Any]:
 
 VARIANTS = [{"backend": "v1"}, {"backend": "v2"}, {"backend": "v3"}]
 CANARY = {"type": "canary", "stable": "v1", "canary": "v2", "weight": "10%"}
-POLICIES = {
+WHOLE = {
     "ab": {"type": "ab", "variants": VARIANTS},
     "bandit": {"type": "bandit", "variants": VARIANTS},
 }
@@ -75,7 +75,7 @@ def completed(piece: dict[str, Any], page: str) -> dict[str, Any]:
     if not piece.keys() <= Config.model_fields.keys():
         if not piece.keys() <= Route.model_fields.keys():
             sticky = {"header": "x-user-id"}
-            piece = {"policy": {**POLICIES.get(page, CANARY), "sticky": sticky, **piece}}
+            piece = {"policy": {**WHOLE.get(page, CANARY), "sticky": sticky, **piece}}
         if not piece.keys() & {"backend", "policy"}:
             piece = {"backend": "v1", **piece}
         piece = {"routes": [{"name": "route", **piece}]}

@@ -164,8 +164,8 @@ class Acceptor:
 
     def _finish(self, on_stopped: Callable[[], None]) -> None:
         self.close()
-        # who is being accepted in this turn of the loop is made known in the next
-        self._loop.call_soon(self._loop.call_soon, on_stopped)
+        # who was accepted in this turn of the loop is made known in the next, before this
+        self._loop.call_soon(on_stopped)
 
     def _close_server(self) -> None:
         if self._server is not None:

@@ -75,8 +75,9 @@ async def test_a_client_accepted_in_the_very_turn_in_which_accepting_stops_is_an
     worker = router.worker
     protocol_of = worker.handshakes.protocol
 
-    def accepted(downstream: Any) -> Any:  # before the loop makes the connection known
-        worker.departure.start(Drain(0.0, 30.0, has_successor=True))
+    def accepted(downstream: Any) -> Any:  # the loop makes the connection known after this
+        drain = Drain(0.0, 30.0, has_successor=True)
+        worker.loop.call_soon(worker.departure.start, drain)
         return protocol_of(downstream)
 
     monkeypatch.setattr(worker.handshakes, "protocol", accepted)
