@@ -81,7 +81,10 @@ async def test_a_client_accepted_in_the_very_turn_in_which_accepting_stops_is_an
         return protocol_of(downstream)
 
     monkeypatch.setattr(worker.handshakes, "protocol", accepted)
-    client = await lab.sent(request())
+    client = await lab.client()
+    await eventually(settled(router))
+    assert not worker.departure.ended.done()
+    client.send(request())
     assert (await client.message()).status == 200
     await router.left()
 
