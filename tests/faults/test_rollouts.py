@@ -94,7 +94,9 @@ def test_a_canary_that_starts_failing_is_rolled_back_within_two_seconds_of_its_t
 
 
 def test_a_canary_that_is_slower_by_a_third_is_rolled_back(tmp_path: Path) -> None:
-    policy = canary(steps=[{"weight": "50%", "hold": "1h"}])
+    # the median is clear of what other work on the machine does to the slowest requests
+    guard = {"p50": "1.1x", "p95": None, "min_requests": 50}
+    policy = canary(steps=[{"weight": "50%", "hold": "1h"}], guard=guard)
     with stage(2) as it, serving(tmp_path, config(it, policy)) as router:
         it.endpoints[0].behave("slow", 0.200)
         it.endpoints[1].behave("slow", 0.266)
@@ -103,7 +105,7 @@ def test_a_canary_that_is_slower_by_a_third_is_rolled_back(tmp_path: Path) -> No
             poll(lambda: rollout(router)["phase"] == "rolled_back", "rolled back")
             has_left(traffic, "b")
         assert not traffic.bad()
-        assert "p95" in rollout(router)["reason"]
+        assert "p50" in rollout(router)["reason"]
 
 
 def test_an_equal_canary_is_promoted_step_by_step(tmp_path: Path) -> None:
