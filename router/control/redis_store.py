@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from router.control import counts, redis_counts
+from router.control import counts, redis_counts, redis_scripts
 from router.control.counts import (
     ENTRY_AGE_S,
     ENTRY_MAX,
@@ -132,16 +132,16 @@ class RedisStore:
         claims: list[Claim] = []
         for start in range(0, len(items), _CLAIM_SLICE):
             arguments = redis_counts.items_of(items[start : start + _CLAIM_SLICE])
-            claims += map(Claim, await self._count(redis_counts.CLAIM, now_s, *arguments))
+            claims += map(Claim, await self._count(redis_scripts.CLAIM, now_s, *arguments))
         return claims
 
     async def merge(self, increments: Increments, now_s: int) -> None:
         text = redis_counts.increments_of(increments)
         about = (increments.router, increments.number, text)
-        await self._count(redis_counts.MERGE, now_s, *about)
+        await self._count(redis_scripts.MERGE, now_s, *about)
 
     async def mature(self, now_s: int) -> int:
-        return int(await self._count(redis_counts.MATURE, now_s))
+        return int(await self._count(redis_scripts.MATURE, now_s))
 
     async def entries_after(self, seq: int, limit: int) -> list[Entry]:
         key = f"{self._prefix}log"
@@ -165,7 +165,7 @@ class RedisStore:
             ):
                 return int(last)
             text = json.dumps(weights)
-            if new := int(await self._run(redis_counts.VERSION, route, last, text)):
+            if new := int(await self._run(redis_scripts.VERSION, route, last, text)):
                 return new  # else another router came in between
 
     # texts
@@ -183,12 +183,12 @@ class RedisStore:
         return None if text is None else Learned(route, kind, **_read(text))
 
     async def purge(self, before_s: int) -> int:
-        gone, self.horizon_s = map(int, await self._run(redis_counts.PURGE_ITEMS, before_s))
+        gone, self.horizon_s = map(int, await self._run(redis_scripts.PURGE_ITEMS, before_s))
         ages = (before_s, before_s - LAG_S, before_s - ENTRY_AGE_S, before_s - UNIT_AGE_S)
         kept = 0
         while True:
             slice_gone, still, is_done = map(
-                int, await self._run(redis_counts.PURGE, _PURGE_SLICE, *ages, kept)
+                int, await self._run(redis_scripts.PURGE, _PURGE_SLICE, *ages, kept)
             )
             kept += still
             if is_done and slice_gone < _PURGE_SLICE:
@@ -262,7 +262,7 @@ class RedisStore:
     async def _check_version(self) -> None:
         version = await self.setdefault("schema_version", str(SCHEMA_VERSION))
         if version == "1":
-            await self._run(redis_counts.MIGRATE)
+            await self._run(redis_scripts.MIGRATE)
             version = "2"
         if version != str(SCHEMA_VERSION):
             raise StateError(f"its schema version is {version}, expected {SCHEMA_VERSION}")

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from router.control import sqlite_counts
+from router.control import sqlite_counts, sqlite_schema
 from router.control.counts import Claim, Entry, Figures, Increments, Item, Weights
 from router.control.store import EVENTS_MAX, NO_FENCE, KeptRollout, Learned
 from router.errors import StartError, StateError
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_route ON events (route, seq);
 """
-    + sqlite_counts.SCHEMA
+    + sqlite_schema.SCHEMA
 )
 
 _T = TypeVar("_T")
@@ -225,7 +225,7 @@ class SqliteStore:
             # `executescript` would commit by itself
             statements = _SCHEMA.split(";")
             if self._has(connection, "rewards"):
-                statements += sqlite_counts.MIGRATION.split(";")
+                statements += sqlite_schema.MIGRATION.split(";")
             for statement in statements:
                 connection.execute(statement)
             self._put(connection, "schema_version", str(SCHEMA_VERSION))

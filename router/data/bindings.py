@@ -120,7 +120,6 @@ def bind(
         is_kept = pool is not None and pool.config == backends[name]
         return pool if pool is not None and is_kept else open_pool(name, is_shadow)
 
-    receipt_key = bytes.fromhex(asked.receipt_key)
     old_pools = earlier.pools if earlier else {}
     old_shadow_pools = earlier.shadow_pools if earlier else {}
     pools = {name: pool_of(name, old_pools, False) for name in backends}
@@ -130,32 +129,43 @@ def bind(
     for route in table.routes:
         if route.index % SLICE == 0:
             yield snapshot
-        name = route.name
-        assignment = route.build_assignment(mint, asked.weights.get(name), asked.cells.get(name))
-        version = asked.versions.get(name, 0)
-        arms = arms_of(route, receipt_key, stats.exposures, stats.counters)
-        variants = {
-            item.name: _bind_variant(route, item.name, pools[item.name], stats)
-            for item in route.options.variants()
-        }
-        for name, variant in variants.items():
-            variant.fallback = variants.get(route.options.fallback(name) or "")
-        binding = RouteBinding(
-            route=route,
-            assign=assignment.assign,
-            variants=variants,
-            mirrors=tuple(
-                _bind_mirror(route.name, shadow, shadow_pools[shadow.backend], stats, random)
-                for shadow in route.config.shadow
-            ),
-            arms=None if arms is None else arms.renewed(version),
-            is_idempotent=route.config.idempotent,
-            hold_bounds=share_of(route.options.hold_bounds, asked.workers),
-            weights_version=version,
-        )
+        binding = _bind_route(route, snapshot, asked, stats, mint, random)
         binding.hold(line_of(route.name) if route.name in asked.held else None)
         snapshot.bindings.append(binding)
     yield snapshot
+
+
+def _bind_route(
+    route: Route,
+    snapshot: Snapshot,
+    asked: Prepare,
+    stats: WorkerStats,
+    mint: Callable[[], str],
+    random: Callable[[], float],
+) -> RouteBinding:
+    """A route, joined to the pools of `snapshot`."""
+    weights, cells = asked.weights.get(route.name), asked.cells.get(route.name)
+    version = asked.versions.get(route.name, 0)
+    arms = arms_of(route, bytes.fromhex(asked.receipt_key), stats.exposures, stats.counters)
+    variants = {
+        item.name: _bind_variant(route, item.name, snapshot.pools[item.name], stats)
+        for item in route.options.variants()
+    }
+    for name, variant in variants.items():
+        variant.fallback = variants.get(route.options.fallback(name) or "")
+    return RouteBinding(
+        route=route,
+        assign=route.build_assignment(mint, weights, cells).assign,
+        variants=variants,
+        mirrors=tuple(
+            _bind_mirror(route.name, shadow, snapshot.shadow_pools[shadow.backend], stats, random)
+            for shadow in route.config.shadow
+        ),
+        arms=None if arms is None else arms.renewed(version),
+        is_idempotent=route.config.idempotent,
+        hold_bounds=share_of(route.options.hold_bounds, asked.workers),
+        weights_version=version,
+    )
 
 
 def _bind_variant(route: Route, name: str, pool: BackendPool, stats: WorkerStats) -> VariantBinding:
